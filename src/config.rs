@@ -1,0 +1,316 @@
+//! Every limit of a hub, named and checked once.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::hub::Hub;
+use crate::log::Retention;
+
+/// A hub that could not be built: a limit is impossible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The limit is too small to work with.
+    #[error("{limit} is {value}; the least is {least}")]
+    TooSmall {
+        /// The builder method that set it.
+        limit: &'static str,
+        /// The refused value, in the unit of the method (milliseconds for durations).
+        value: u128,
+        /// The least value that is accepted.
+        least: u128,
+    },
+    /// The limit is larger than the engine can keep.
+    #[error("{limit} is {value}; the most is {most}")]
+    TooLarge {
+        /// The builder method that set it.
+        limit: &'static str,
+        /// The refused value, in the unit of the method (milliseconds for durations).
+        value: u128,
+        /// The largest value that is accepted.
+        most: u128,
+    },
+    /// One event could be larger than all that a topic may keep, so a reader could never get it.
+    #[error("max_event_bytes is {event}, above retain_bytes, which is {retain}")]
+    EventAboveRetention {
+        /// `max_event_bytes`.
+        event: usize,
+        /// `retain_bytes`.
+        retain: usize,
+    },
+    /// DashMap needs a power of two above one.
+    #[error("shards is {value}; it must be a power of two from 2 to 65536")]
+    Shards {
+        /// The refused value.
+        value: usize,
+    },
+    /// Idle logs would be given back later than their frames get too old.
+    #[error("idle_after is {idle_ms} ms, above retain_age, which is {age_ms} ms")]
+    IdleAboveAge {
+        /// `idle_after`, in milliseconds.
+        idle_ms: u128,
+        /// `retain_age`, in milliseconds.
+        age_ms: u128,
+    },
+}
+
+/// The limits of a hub, as checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Config {
+    pub(crate) retention: Retention,
+    pub(crate) history: bool,
+    pub(crate) event_ids: bool,
+    pub(crate) max_event_bytes: usize,
+    pub(crate) idle_ticks: u32,
+    pub(crate) quiet_ticks: u32,
+    pub(crate) tick: Duration,
+    pub(crate) ticks_per_visit: u32,
+    pub(crate) shards: Option<usize>,
+}
+
+/// Sets the limits of a [`Hub`]. Made by [`Hub::builder`].
+///
+/// | method | default | range |
+/// |---|---|---|
+/// | [`retain_events`](Self::retain_events) | 1,024 per topic | 1 to 2^32 |
+/// | [`retain_bytes`](Self::retain_bytes) | 1 MiB per topic | 1 KiB to 2^40 |
+/// | [`retain_age`](Self::retain_age) | 5 minutes | 10 ms to 30 days |
+/// | [`history`](Self::history) | `false` | |
+/// | [`event_ids`](Self::event_ids) | `true` | |
+/// | [`max_event_bytes`](Self::max_event_bytes) | 1 MiB | 1 to 1 GiB, at most `retain_bytes` |
+/// | [`heartbeat`](Self::heartbeat) | 15 s | 60 ms to 1 hour |
+/// | [`idle_after`](Self::idle_after) | 10 s | 10 ms to 1 day, at most `retain_age` |
+/// | [`shards`](Self::shards) | 4 per core, rounded up to a power of two | power of two, 2 to 65,536 |
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use fanfare::{ConfigError, Hub};
+///
+/// let hub = Hub::builder().history(true).retain_age(Duration::from_secs(60)).build()?;
+/// # drop(hub);
+/// let refused = Hub::builder().retain_events(0).build();
+/// assert!(matches!(refused, Err(ConfigError::TooSmall { limit: "retain_events", value: 0, .. })));
+/// # Ok::<(), ConfigError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct HubBuilder {
+    retain_events: usize,
+    retain_bytes: usize,
+    retain_age: Duration,
+    history: bool,
+    event_ids: bool,
+    max_event_bytes: usize,
+    heartbeat: Duration,
+    idle_after: Duration,
+    shards: Option<usize>,
+}
+
+impl HubBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            retain_events: 1024,
+            retain_bytes: 1024 * 1024,
+            retain_age: Duration::from_secs(5 * 60),
+            history: false,
+            event_ids: true,
+            max_event_bytes: 1024 * 1024,
+            heartbeat: Duration::from_secs(15),
+            idle_after: Duration::from_secs(10),
+            shards: None,
+        }
+    }
+
+    /// Events that a topic keeps for readers that are behind: at least this many, fewer than this plus one segment
+    /// (at most 64), unless bytes or age end them earlier.
+    pub fn retain_events(mut self, events: usize) -> Self {
+        self.retain_events = events;
+        self
+    }
+
+    /// Bytes of encoded events that a topic keeps: at most this plus one segment (64 KiB, or one larger event).
+    pub fn retain_bytes(mut self, bytes: usize) -> Self {
+        self.retain_bytes = bytes;
+        self
+    }
+
+    /// Age above which events are dropped, whoever may not have read them. Applied by publishers as they go, and by
+    /// the hub's clock a few ticks later for topics that fell silent.
+    pub fn retain_age(mut self, age: Duration) -> Self {
+        self.retain_age = age;
+        self
+    }
+
+    /// Whether events are kept for those who come later (`subscribe_from`, `Last-Event-ID`).
+    ///
+    /// With `false` a frame goes as soon as all subscribers of a small topic have passed it, or when its topic fell
+    /// idle, and a topic goes with its last subscription or handle. With `true` frames stay until count, bytes or age
+    /// end them, and a topic stays as long as it has any.
+    pub fn history(mut self, history: bool) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// Whether events carry an id (`id:` in SSE), which clients send back to resume.
+    pub fn event_ids(mut self, ids: bool) -> Self {
+        self.event_ids = ids;
+        self
+    }
+
+    /// Largest payload of one event, in bytes after serialization.
+    pub fn max_event_bytes(mut self, bytes: usize) -> Self {
+        self.max_event_bytes = bytes;
+        self
+    }
+
+    /// Longest silence on an SSE response; a comment breaks it. One timer serves the whole hub.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.heartbeat = interval;
+        self
+    }
+
+    /// Silence after which a topic without history gives its log memory back, once all its subscribers have read it.
+    pub fn idle_after(mut self, silence: Duration) -> Self {
+        self.idle_after = silence;
+        self
+    }
+
+    /// Shards of the topic map.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// Builds a hub whose topics have string keys.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if a limit is impossible.
+    pub fn build(self) -> Result<Hub, ConfigError> {
+        self.build_keyed()
+    }
+
+    /// Builds a hub whose topics have keys of type `K`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if a limit is impossible.
+    pub fn build_keyed<K>(self) -> Result<Hub<K>, ConfigError>
+    where
+        K: Eq + Hash + Clone + Send + Sync + 'static,
+    {
+        Ok(Hub::with_config(self.check()?))
+    }
+
+    pub(crate) fn check(self) -> Result<Config, ConfigError> {
+        const MS: fn(Duration) -> u128 = |d| d.as_millis();
+        let ranges: [(&'static str, u128, u128, u128); 6] = [
+            ("retain_events", self.retain_events as u128, 1, 1 << 32),
+            ("retain_bytes", self.retain_bytes as u128, 1 << 10, 1 << 40),
+            ("retain_age", MS(self.retain_age), 10, 30 * 86_400_000),
+            ("max_event_bytes", self.max_event_bytes as u128, 1, 1 << 30),
+            ("heartbeat", MS(self.heartbeat), 60, 3_600_000),
+            ("idle_after", MS(self.idle_after), 10, 86_400_000),
+        ];
+        for (limit, value, least, most) in ranges {
+            if value < least {
+                return Err(ConfigError::TooSmall {
+                    limit,
+                    value,
+                    least,
+                });
+            }
+            if value > most {
+                return Err(ConfigError::TooLarge { limit, value, most });
+            }
+        }
+        if self.max_event_bytes > self.retain_bytes {
+            return Err(ConfigError::EventAboveRetention {
+                event: self.max_event_bytes,
+                retain: self.retain_bytes,
+            });
+        }
+        if self.idle_after > self.retain_age {
+            return Err(ConfigError::IdleAboveAge {
+                idle_ms: MS(self.idle_after),
+                age_ms: MS(self.retain_age),
+            });
+        }
+        if let Some(value) = self.shards
+            && !(value.is_power_of_two() && (2..=65_536).contains(&value))
+        {
+            return Err(ConfigError::Shards { value });
+        }
+        let tick = Clock::tick(self.heartbeat, self.idle_after);
+        let ticks = |duration: Duration| {
+            u32::try_from(duration.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u32::MAX)
+        };
+        Ok(Config {
+            retention: Retention {
+                events: self.retain_events as u64,
+                bytes: self.retain_bytes as u64,
+                age_ticks: ticks(self.retain_age),
+            },
+            history: self.history,
+            event_ids: self.event_ids,
+            max_event_bytes: self.max_event_bytes,
+            idle_ticks: ticks(self.idle_after),
+            // See `clock`: a third of the interval, rounded down so that the sum stays within it.
+            quiet_ticks: (ticks(self.heartbeat) / 3).max(1),
+            tick,
+            ticks_per_visit: Clock::ticks_per_visit(self.heartbeat, tick),
+            shards: self.shards,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_cannot_be() {
+        let base = HubBuilder::new;
+        let cases = [
+            (
+                base().retain_events(0),
+                "retain_events is 0; the least is 1",
+            ),
+            (
+                base().retain_bytes(1),
+                "retain_bytes is 1; the least is 1024",
+            ),
+            (
+                base().retain_age(Duration::ZERO),
+                "retain_age is 0; the least is 10",
+            ),
+            (
+                base().max_event_bytes(0),
+                "max_event_bytes is 0; the least is 1",
+            ),
+            (
+                base().max_event_bytes(2 << 20),
+                "max_event_bytes is 2097152, above retain_bytes, which is 1048576",
+            ),
+            (
+                base().heartbeat(Duration::from_secs(7200)),
+                "heartbeat is 7200000; the most is 3600000",
+            ),
+            (
+                base().idle_after(Duration::from_secs(3600)),
+                "idle_after is 3600000 ms, above retain_age, which is 300000 ms",
+            ),
+            (
+                base().shards(3),
+                "shards is 3; it must be a power of two from 2 to 65536",
+            ),
+        ];
+        for (builder, message) in cases {
+            let error = builder.check().map(drop).map_err(|e| e.to_string());
+            assert_eq!(error, Err(message.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Event to frame: everything that can fail or allocate, before the log is touched.
+
+mod sse;
+
+use std::cell::Cell;
+
+pub(crate) use sse::{DataLine, ID_SPACE, write_id};
+
+use crate::event::{Event, Payload};
+use crate::frame::{Frame, Layout};
+
+/// Longest event name, in bytes.
+pub const MAX_NAME_BYTES: usize = 256;
+
+/// A thread keeps its encoding buffer between events if it is at most this large, in bytes.
+const KEEP_SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Why an event could not be encoded. Nothing was appended, nobody was woken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The name has a byte that would end its field and let a caller forge events.
+    #[error(
+        "event name has the byte {byte:#04x} at position {position}; CR, LF and NUL are refused"
+    )]
+    Name {
+        /// The refused byte: 0x0A, 0x0D or 0x00.
+        byte: u8,
+        /// Where it stands, in bytes from the start of the name.
+        position: usize,
+    },
+    /// The name is longer than [`MAX_NAME_BYTES`].
+    #[error("event name has {len} bytes; the limit is {limit}")]
+    NameTooLong {
+        /// The limit, in bytes.
+        limit: usize,
+        /// The length of the name, in bytes.
+        len: usize,
+    },
+    /// The payload is larger than `max_event_bytes` allows.
+    #[error("event payload has {size} bytes; the limit (max_event_bytes) is {limit}")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+        /// The size of the payload, in bytes.
+        size: usize,
+    },
+    /// The serializer of the payload failed.
+    #[error("event payload could not be serialized: {0}")]
+    Serialize(#[source] serde_json::Error),
+}
+
+thread_local! {
+    /// The encoding buffer of this thread. It is taken out while in use, so a serializer that publishes finds none
+    /// and makes its own.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Encodes `event` with at most `max_bytes` of payload. With `ids`, space for an id is left at the front.
+///
+/// One allocation: the frame. The scratch buffer is the thread's own.
+pub(crate) fn encode<P: Payload>(
+    event: Event<'_, P>,
+    max_bytes: usize,
+    ids: bool,
+) -> Result<Frame, EncodeError> {
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let result =
+        write(event, max_bytes, ids, &mut scratch).map(|layout| Frame::new(layout, &scratch));
+    if scratch.capacity() <= KEEP_SCRATCH_BYTES {
+        SCRATCH.set(scratch);
+    }
+    result
+}
+
+fn write<P: Payload>(
+    event: Event<'_, P>,
+    max_bytes: usize,
+    ids: bool,
+    out: &mut Vec<u8>,
+) -> Result<Layout, EncodeError> {
+    let Event {
+        payload,
+        name,
+        with_id,
+    } = event;
+    let mut layout = Layout::default();
+    if ids && with_id {
+        out.resize(ID_SPACE, b' ');
+    }
+    layout.fields_at = out.len();
+    if let Some(name) = name {
+        sse::write_name(out, name)?;
+        layout.name_len = name.len();
+    }
+    layout.data_at = out.len();
+    payload.write(DataLine::new(out, &mut layout, max_bytes))?;
+    out.push(b'\n');
+    Ok(layout)
+}

@@ -1,0 +1,302 @@
+//! One immutable encoded event, cheap to clone.
+//!
+//! **Role.** A frame is one allocation behind a thin pointer: a count, the layout, and the bytes of the event in
+//! `text/event-stream` form, of which the payload is a sub-slice.
+//!
+//! ```text
+//!            ┌ start (moves with the number of digits)
+//!  ┌─────────┴──────────────────────────┬─────────────┬───────────────────────────┬────┐
+//!  │ …… id: <epoch>-<offset>\n          │ event: …\n  │ data: {"payload":true}\n  │ \n │
+//!  └────────────────────────────────────┴─────────────┴───────────────────────────┴────┘
+//!    ID_SPACE bytes, only with ids       fields_at     data_at └── payload ──────┘
+//! ```
+//!
+//! **Invariants.** F1: until it is in a log a frame has one owner, who alone writes the id into the space left for
+//! it. F2: after that nothing in it changes.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, Range};
+use std::ptr::NonNull;
+
+use bytes::Bytes;
+use triomphe::{Arc as FlatArc, ThinArc};
+
+use crate::encode::{ID_SPACE, write_id};
+use crate::event_id::EventId;
+use crate::sync::Witness;
+
+/// Where the parts of an encoded event stand, in bytes from the start of its buffer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Layout {
+    /// The first field after the id: also the size of the space for the id.
+    pub(crate) fields_at: usize,
+    /// Length of the name; 0 without one.
+    pub(crate) name_len: usize,
+    /// The first `data:` line.
+    pub(crate) data_at: usize,
+    /// The payload, if it stands in one piece.
+    pub(crate) payload: Option<Range<usize>>,
+}
+
+/// [`Layout`] as it is kept, and the id.
+#[derive(Debug)]
+struct Header {
+    epoch: u64,
+    /// 0 without an id: offsets begin at 1.
+    offset: u64,
+    start: u32,
+    fields_at: u32,
+    data_at: u32,
+    name_len: u32,
+    payload_at: u32,
+    /// `u32::MAX` if the payload is in pieces.
+    payload_len: u32,
+    witness: Witness,
+}
+
+/// An encoded event, shared by all who read it. A clone counts one reference up.
+///
+/// # Examples
+///
+/// ```
+/// use fanfare::{Event, Hub, Item};
+///
+/// let hub = Hub::new();
+/// let mut subscription = hub.subscribe("news")?;
+/// hub.publish("news", Event::json(&[1, 2]).name("pair"))?;
+/// let Ok(Item::Frame(frame)) = subscription.try_recv() else { panic!() };
+/// assert_eq!(frame.name(), Some("pair"));
+/// assert_eq!(frame.payload(), Some(&b"[1,2]"[..]));
+/// assert!(frame.as_sse().ends_with(b"event: pair\ndata: [1,2]\n\n"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Frame(ThinArc<Header, u8>);
+
+/// What a slot of the log holds: a frame without its owner.
+#[derive(Debug)]
+pub(crate) struct RawFrame(());
+
+const IN_PIECES: u32 = u32::MAX;
+
+/// Largest buffer of one frame, in bytes: positions in it are 32 bits.
+pub(crate) const MAX_FRAME_BYTES: usize = u32::MAX as usize - 1;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the builder keeps `max_event_bytes` far below `MAX_FRAME_BYTES`"
+)]
+const fn narrow(position: usize) -> u32 {
+    debug_assert!(position <= MAX_FRAME_BYTES);
+    position as u32
+}
+
+impl Frame {
+    /// Copies `buffer` into a frame of its own. One allocation.
+    pub(crate) fn new(layout: Layout, buffer: &[u8]) -> Self {
+        let (payload_at, payload_len) = match layout.payload {
+            Some(range) => (narrow(range.start), narrow(range.len())),
+            None => (0, IN_PIECES),
+        };
+        Self(ThinArc::from_header_and_slice(
+            Header {
+                epoch: 0,
+                offset: 0,
+                start: narrow(layout.fields_at),
+                fields_at: narrow(layout.fields_at),
+                data_at: narrow(layout.data_at),
+                name_len: narrow(layout.name_len),
+                payload_at,
+                payload_len,
+                witness: Witness::new(),
+            },
+            buffer,
+        ))
+    }
+
+    /// Whether an id can be written into it.
+    pub(crate) fn has_id_space(&self) -> bool {
+        self.header().fields_at as usize == ID_SPACE
+    }
+
+    /// A copy that has no other owner, for another topic.
+    pub(crate) fn duplicate(&self) -> Self {
+        let header = self.header();
+        Self(ThinArc::from_header_and_slice(
+            Header {
+                epoch: 0,
+                offset: 0,
+                start: header.fields_at,
+                fields_at: header.fields_at,
+                data_at: header.data_at,
+                name_len: header.name_len,
+                payload_at: header.payload_at,
+                payload_len: header.payload_len,
+                witness: Witness::new(),
+            },
+            &self.0.slice,
+        ))
+    }
+
+    /// Writes the id into the space left for it, if there is any. By F1 the frame has one owner.
+    pub(crate) fn stamp(&mut self, id: EventId) {
+        if !self.has_id_space() {
+            return;
+        }
+        self.0.with_arc_mut(|arc| {
+            let Some(inner) = FlatArc::get_mut(arc) else {
+                debug_assert!(false, "F1: a shared frame cannot be stamped");
+                return;
+            };
+            if let Some(space) = inner.slice_mut().first_chunk_mut() {
+                let start = write_id(space, id);
+                let header = inner.header_mut();
+                header.start = narrow(start);
+                header.epoch = id.epoch();
+                header.offset = id.offset();
+            }
+        });
+    }
+
+    fn header(&self) -> &Header {
+        let header = &self.0.header.header;
+        header.witness.check();
+        header
+    }
+
+    /// The event as one block of `text/event-stream`, with the empty line that ends it.
+    #[must_use]
+    pub fn as_sse(&self) -> &[u8] {
+        &self.0.slice[self.header().start as usize..]
+    }
+
+    /// Length of [`as_sse`](Self::as_sse), in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
+    pub fn len(&self) -> usize {
+        self.as_sse().len()
+    }
+
+    /// The payload as it stands in the frame: the JSON, or a text of one line. `None` for a text of several lines,
+    /// which [`data`](Self::data) puts together.
+    #[must_use]
+    pub fn payload(&self) -> Option<&[u8]> {
+        let header = self.header();
+        let at = header.payload_at as usize;
+        (header.payload_len != IN_PIECES)
+            .then(|| &self.0.slice[at..at + header.payload_len as usize])
+    }
+
+    /// The payload as a reader sees it: as [`payload`](Self::payload), with a text of several lines joined by LF.
+    #[must_use]
+    pub fn data(&self) -> Cow<'_, str> {
+        if let Some(payload) = self.payload() {
+            return Cow::Borrowed(std::str::from_utf8(payload).unwrap_or_default());
+        }
+        let block = &self.0.slice[self.header().data_at as usize..];
+        let lines = std::str::from_utf8(block).unwrap_or_default().lines();
+        let lines: Vec<_> = lines.filter_map(|l| l.strip_prefix("data: ")).collect();
+        Cow::Owned(lines.join("\n"))
+    }
+
+    /// The name, if the event has one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        let header = self.header();
+        if header.name_len == 0 {
+            return None;
+        }
+        let end = header.data_at as usize - 1;
+        std::str::from_utf8(&self.0.slice[end - header.name_len as usize..end]).ok()
+    }
+
+    /// The id, if the event has one.
+    #[must_use]
+    pub fn id(&self) -> Option<EventId> {
+        let header = self.header();
+        (header.offset != 0).then(|| EventId::new(header.epoch, header.offset))
+    }
+
+    /// The block of [`as_sse`](Self::as_sse) as shared bytes: no copy, one small allocation for the owner.
+    ///
+    /// The bytes keep the frame alive. Many handles to one frame share one counter; where thousands of connections
+    /// would each take one, a copy is often cheaper for frames of a few hundred bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        struct Block(Frame);
+        impl AsRef<[u8]> for Block {
+            fn as_ref(&self) -> &[u8] {
+                self.0.as_sse()
+            }
+        }
+        Bytes::from_owner(Block(self.clone()))
+    }
+
+    /// Bytes that the frame holds: what retention counts.
+    pub(crate) fn retained_bytes(&self) -> u64 {
+        self.0.slice.len() as u64
+    }
+
+    /// Gives the reference up for a pointer that a slot can hold.
+    pub(crate) fn into_raw(self) -> NonNull<RawFrame> {
+        // `ThinArc` is never null; the fallback keeps this free of panics.
+        NonNull::new(ThinArc::into_raw(self.0).cast_mut().cast()).unwrap_or(NonNull::dangling())
+    }
+
+    /// Takes the reference back.
+    ///
+    /// # Safety
+    ///
+    /// `raw` came from [`into_raw`](Self::into_raw) and its reference is taken back once.
+    pub(crate) unsafe fn from_raw(raw: NonNull<RawFrame>) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { ThinArc::from_raw(raw.as_ptr().cast()) })
+    }
+}
+
+impl fmt::Debug for Frame {
+    /// Shows no payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("len", &self.len())
+            .finish()
+    }
+}
+
+/// A frame borrowed from the log: no reference is counted. Clone the [`Frame`] to keep it.
+pub struct FrameRef<'a> {
+    frame: ManuallyDrop<Frame>,
+    log: PhantomData<&'a Frame>,
+}
+
+impl FrameRef<'_> {
+    /// # Safety
+    ///
+    /// `raw` came from [`Frame::into_raw`], and its reference is not given back during the lifetime.
+    pub(crate) unsafe fn from_raw(raw: NonNull<RawFrame>) -> Self {
+        Self {
+            // SAFETY: the caller's promise; `ManuallyDrop` leaves the count alone.
+            frame: ManuallyDrop::new(unsafe { Frame::from_raw(raw) }),
+            log: PhantomData,
+        }
+    }
+}
+
+impl Deref for FrameRef<'_> {
+    type Target = Frame;
+
+    fn deref(&self) -> &Frame {
+        &self.frame
+    }
+}
+
+impl fmt::Debug for FrameRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,421 @@
+//! The engine that a server embeds.
+//!
+//! **Role.** Ties the registry, the topics and the clock together: publish and subscribe by key.
+//!
+//! **Invariant.** H1: a topic that is put into the map after the hub was closed is closed by whoever put it there.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
+
+use crate::clock::Clock;
+use crate::config::{Config, HubBuilder};
+use crate::encode::encode;
+use crate::event::{Event, Payload};
+use crate::event_id::EventId;
+use crate::frame::Frame;
+use crate::log;
+use crate::registry::Registry;
+use crate::stats::{HubStats, StripedCounter};
+use crate::subscription::{Start, SubscribeError, Subscription};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, HostArc, HostWeak, Ordering, arc_unsized, epoch, fence,
+};
+use crate::topic::{Home, PublishError, Published, Shared, Topic, TopicCore, User, after_append};
+
+/// A set of topics: publish an event once, and every subscriber of its topic reads it.
+///
+/// Topics come into being with their first subscription or [`Topic`] handle and go with their last. Clones of a hub are
+/// cheap and share everything; dropping the last clone closes it.
+///
+/// Keys are `String` unless said otherwise; any `Eq + Hash + Clone + Send + Sync` type will do
+/// ([`HubBuilder::build_keyed`], or `Hub::<u64>::default()`), and lookups take any borrowed form of it. The key's `Hash`,
+/// `Eq` and `Clone` run under a lock of the map and must not call the hub.
+///
+/// # Delivery
+///
+/// Every publish that begins after a subscribe returned reaches that subscription, once, or is counted in a lag notice.
+/// All subscribers of a topic see its events in the same order, which agrees with the order of each publisher; events
+/// of publishers on different threads are ordered by who reserved a place first. There is no order across topics. After
+/// an unsubscribe nothing is delivered. An event that is being published by a preempted thread holds back, for readers
+/// of its topic only, those published after it, until that thread goes on or the event is evicted.
+///
+/// # Examples
+///
+/// ```
+/// use fanfare::{Event, Hub, Item};
+///
+/// let hub = Hub::new();
+/// let mut subscription = hub.subscribe("room:1")?;
+/// hub.publish("room:1", Event::json(&"hello"))?;
+/// assert!(matches!(subscription.try_recv(), Ok(Item::Frame(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Hub<K = String>
+where
+    K: Eq + Hash + Clone + Send + Sync + 'static,
+{
+    inner: HostArc<Inner<K>>,
+}
+
+struct Inner<K: Eq + Hash> {
+    registry: Registry<K>,
+    shared: HostArc<Shared>,
+    next_epoch: AtomicU64,
+    closed: AtomicBool,
+}
+
+/// A topic's place in its hub.
+struct Keyed<K: Eq + Hash> {
+    key: K,
+    hub: HostWeak<Inner<K>>,
+}
+
+impl<K: Eq + Hash + Send + Sync> Home for Keyed<K> {
+    fn vacated(&self, topic: &TopicCore) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.registry.remove_dead(&self.key, topic);
+        }
+    }
+}
+
+impl Hub {
+    /// A hub with the default limits and string keys.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets limits, and the type of the keys.
+    pub fn builder() -> HubBuilder {
+        HubBuilder::new()
+    }
+}
+
+impl<K: Eq + Hash + Clone + Send + Sync + 'static> Default for Hub<K> {
+    fn default() -> Self {
+        match HubBuilder::new().check() {
+            Ok(config) => Self::with_config(config),
+            Err(error) => unreachable!("the default limits are valid: {error}"),
+        }
+    }
+}
+
+impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
+    pub(crate) fn with_config(config: Config) -> Self {
+        Self {
+            inner: HostArc::new(Inner {
+                registry: Registry::new(config.shards),
+                shared: HostArc::new(Shared {
+                    config,
+                    clock: Clock::new(config),
+                    subscribers: StripedCounter::new(),
+                    published: StripedCounter::new(),
+                }),
+                // Unpredictable and different in each process: std seeds it from the system.
+                next_epoch: AtomicU64::new(RandomState::new().hash_one("fanfare")),
+                closed: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Subscribes to the events published to `key` from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Closed`] if the hub is closed.
+    pub fn subscribe<Q>(&self, key: &Q) -> Result<Subscription, SubscribeError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        let topic = self.enter(key, User::Subscription)?;
+        Subscription::start(topic, Start::Live)
+    }
+
+    /// Subscribes to the events after `id`, such as a `Last-Event-ID`.
+    ///
+    /// If what followed `id` is still in the log, the subscription continues without gap or duplicate. If some of it is
+    /// gone, the first item is [`Lagged`](crate::Item::Lagged) with the exact number. If `id` belongs to another life of
+    /// the topic, the first item is `Lagged` with an unknown number, followed by all that is retained; if it lies in the
+    /// future, by what comes from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Closed`] if the hub is closed.
+    pub fn subscribe_from<Q>(&self, key: &Q, id: EventId) -> Result<Subscription, SubscribeError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        let topic = self.enter(key, User::Subscription)?;
+        Subscription::start(topic, Start::After(id))
+    }
+
+    /// A handle on the topic at `key`, for publishing without a lookup.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Closed`] if the hub is closed.
+    pub fn topic<Q>(&self, key: &Q) -> Result<Topic, SubscribeError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        let topic = self.enter(key, User::Handle)?;
+        let handle = Topic::counted(topic);
+        if handle.is_closed() {
+            return Err(SubscribeError::Closed);
+        }
+        Ok(handle)
+    }
+
+    /// Publishes `event` to the subscribers of `key`.
+    ///
+    /// The event is encoded once. Takes one shard's read lock for one probe; no user code runs under it.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] if the event cannot be encoded or the hub is closed. Nothing was appended then.
+    ///
+    /// # Panics
+    ///
+    /// If the waker of a subscriber panics: after all others were woken.
+    pub fn publish<Q, P>(&self, key: &Q, event: Event<'_, P>) -> Result<Published, PublishError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+        P: Payload,
+    {
+        let config = &self.inner.shared.config;
+        let frame = encode(event, config.max_event_bytes, config.event_ids)?;
+        self.append(key, frame)
+    }
+
+    /// Publishes one event to many keys: encoded once for all of them.
+    ///
+    /// Without ids one frame serves all the topics; with ids each topic gets a copy of the bytes with its own id.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] if the event cannot be encoded, or the hub is closed. In the latter case topics that come
+    /// earlier in `keys` may have got it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfare::{Event, Hub};
+    ///
+    /// let hub = Hub::new();
+    /// let ann = hub.subscribe("ann")?;
+    /// let bob = hub.subscribe("bob")?;
+    /// let sent = hub.publish_many(["ann", "bob", "cid"], Event::text("lunch"))?;
+    /// assert_eq!((sent.topics(), sent.subscribers()), (2, 2));
+    /// # drop((ann, bob));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn publish_many<'q, Q, P>(
+        &self,
+        keys: impl IntoIterator<Item = &'q Q>,
+        event: Event<'_, P>,
+    ) -> Result<PublishedMany, PublishError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized + 'q,
+        P: Payload,
+    {
+        let config = &self.inner.shared.config;
+        let frame = encode(event, config.max_event_bytes, config.event_ids)?;
+        let mut sum = PublishedMany::default();
+        for key in keys {
+            let frame = if frame.has_id_space() {
+                frame.duplicate()
+            } else {
+                frame.clone()
+            };
+            let published = self.append(key, frame)?;
+            sum.topics += usize::from(published.id().is_some());
+            sum.subscribers += published.subscribers();
+        }
+        Ok(sum)
+    }
+
+    fn append<Q>(&self, key: &Q, frame: Frame) -> Result<Published, PublishError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        let inner = &*self.inner;
+        let bytes = frame.len();
+        if inner.shared.config.history {
+            // A topic is made to keep the event for those who come later.
+            let topic = self
+                .enter(key, User::Handle)
+                .map_err(|SubscribeError::Closed| PublishError::Closed)?;
+            let handle = Topic::counted(topic);
+            return handle.append(frame);
+        }
+        // Pinned before the lock: pinning may run deferred destructors, and those could be anybody's.
+        let guard = epoch::pin();
+        let appended = inner.registry.view(key, |topic| {
+            let (published, began_chain) = topic.append(frame, &guard)?;
+            // The topic is held on to only if there is something to do after the lock.
+            let needed = began_chain || topic.subscribers.needs_wake();
+            let topic = needed.then(|| Arc::clone(topic));
+            Ok((published, began_chain, topic))
+        });
+        log::flush_retired(&guard);
+        drop(guard);
+        let Some(appended) = appended else {
+            if self.is_closed() {
+                return Err(PublishError::Closed);
+            }
+            return Ok(Published::to_nobody(bytes));
+        };
+        let (published, began_chain, topic) =
+            appended.map_err(|log::LogClosed| PublishError::Closed)?;
+        if let Some(topic) = topic {
+            after_append(&topic, began_chain);
+        }
+        Ok(published)
+    }
+
+    /// Finds or makes the topic at `key` and counts `user` in.
+    fn enter<Q>(&self, key: &Q, user: User) -> Result<Arc<TopicCore>, SubscribeError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        let inner = &self.inner;
+        let topic = inner.registry.enter(key, user, |key| {
+            (!self.is_closed()).then(|| {
+                // Relaxed: only that each number is given once.
+                let epoch = inner.next_epoch.fetch_add(1, Ordering::Relaxed);
+                let home = Keyed {
+                    key: key.clone(),
+                    hub: HostArc::downgrade(inner),
+                };
+                let shared = HostArc::clone(&inner.shared);
+                arc_unsized!(TopicCore::new(shared, epoch, home) => TopicCore)
+            })
+        });
+        let topic = topic.ok_or(SubscribeError::Closed)?;
+        // H1: either the closer finds the topic in the map, or this sees that the hub is closed.
+        fence(Ordering::SeqCst);
+        if self.is_closed() {
+            topic.close();
+        }
+        Ok(topic)
+    }
+
+    /// Closes the hub: publishing and subscribing are refused from now on, and subscriptions end once they have read
+    /// what was published before.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    /// Whether the hub was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        // Acquire: what was done before the close.
+        self.inner.closed.load(Ordering::Acquire)
+    }
+
+    /// Topics that exist. Exact at quiescence; locks one shard after the other.
+    #[must_use]
+    pub fn topics(&self) -> usize {
+        self.inner.registry.len()
+    }
+
+    /// Subscriptions in all. Exact at quiescence; takes no lock.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "pointers have 64 bits")]
+    pub fn subscribers(&self) -> usize {
+        self.inner.shared.subscribers.sum() as usize
+    }
+
+    /// Subscriptions on the topic at `key`; 0 if there is no such topic.
+    #[must_use]
+    pub fn subscribers_of<Q>(&self, key: &Q) -> usize
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let count = |topic: &Arc<TopicCore>| topic.subscriber_count();
+        self.inner.registry.view(key, count).unwrap_or(0)
+    }
+
+    /// The keys of the topics that exist, in no order. Locks one shard after the other.
+    #[must_use]
+    pub fn keys(&self) -> Vec<K> {
+        self.inner.registry.keys()
+    }
+
+    /// What the hub holds and has done.
+    #[must_use]
+    pub fn stats(&self) -> HubStats {
+        HubStats {
+            topics: self.topics(),
+            subscribers: self.subscribers(),
+            published: self.inner.shared.published.sum(),
+        }
+    }
+}
+
+impl<K: Eq + Hash> Inner<K> {
+    fn close(&self) {
+        // Release: pairs with `is_closed`.
+        self.closed.store(true, Ordering::Release);
+        // H1
+        fence(Ordering::SeqCst);
+        for topic in self.registry.topics() {
+            topic.close();
+            topic.offer_to_go();
+        }
+    }
+}
+
+impl<K: Eq + Hash> Drop for Inner<K> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl<K: Eq + Hash + Clone + Send + Sync + 'static> Clone for Hub<K> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: HostArc::clone(&self.inner),
+        }
+    }
+}
+
+impl<K: Eq + Hash + Clone + Send + Sync + 'static> fmt::Debug for Hub<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("topics", &self.topics())
+            .field("subscribers", &self.subscribers())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a publish to many keys did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use = "publishing to nobody is not an error: it is told here"]
+pub struct PublishedMany {
+    topics: usize,
+    subscribers: usize,
+}
+
+impl PublishedMany {
+    /// Topics that got the event: those with subscribers, or all of them if the hub keeps history.
+    #[must_use]
+    pub fn topics(&self) -> usize {
+        self.topics
+    }
+
+    /// Subscribers that these topics had, in all.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.subscribers
+    }
+}

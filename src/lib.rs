@@ -1,0 +1,80 @@
+//! Lock-free, sharded fan-out: publish an event once, and every live connection reads it from one shared log.
+//!
+//! ```text
+//!  event ──encode once──▶ Frame ──append once──▶ log of the topic ◀──cursor── Subscription ──▶ SSE, WebSocket, Stream
+//!                                                     │                            ▲
+//!                                                     └── wake those that are parked ─┘
+//! ```
+//!
+//! A [`Hub`] holds topics by key. Publishing encodes an [`Event`] into one [`Frame`] and appends it to the topic's log;
+//! each [`Subscription`] is a cursor into that log. So a publish costs the same however many subscribers are awake, a slow
+//! reader holds back nobody and pins no memory, and the log serves clients that come back with a `Last-Event-ID`.
+//!
+//! # Where to start
+//!
+//! [`Hub::subscribe`], [`Hub::publish`], [`Event`], [`Subscription`]; [`Hub::builder`] for the limits, and
+//! [`Subscription::into_sse`] for a response.
+//!
+//! # Progress
+//!
+//! | operation | progress |
+//! |---|---|
+//! | [`Topic::publish`] | append is lock-free; wakes are serial, about 70 ns each |
+//! | [`Hub::publish`], [`Hub::publish_many`] | as above, plus the read lock of one map shard for one probe per key |
+//! | reading ([`Subscription::try_recv`], batches, polls) | wait-free while nothing is evicted under the reader, lock-free otherwise |
+//! | parking (a poll that finds nothing) | wait-free |
+//! | [`Hub::subscribe`] | a lock of one map shard for one probe, then lock-free |
+//! | dropping a [`Subscription`] | wait-free; the last one of a topic takes the lock of one map shard for one probe |
+//! | [`Hub::close`], [`Hub::topics`], [`Hub::keys`] | one map shard's lock after the other |
+//! | heartbeats, ages, idle topics | one thread of the hub's; a topic takes its inbox lock when it turns from idle to active |
+//!
+//! Freed memory goes through epochs: a thread that is preempted inside a publish or a read, or that holds a [`Batch`],
+//! delays it for the whole process.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `axum` (default) | `Sse` as an axum response |
+//! | `http-body` | `Sse` and `SseBody` for anything that takes an `http_body::Body` |
+//!
+//! The core needs no runtime: any executor polls a subscription, and publishing works on any thread.
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("fanfare keeps 62-bit offsets in pointer-sized words and needs a 64-bit target");
+
+// The way of an event, stage by stage.
+mod encode;
+mod event;
+mod event_id;
+mod frame;
+
+mod log;
+mod subscribers;
+mod topic;
+
+mod clock;
+mod config;
+mod hub;
+mod registry;
+mod stats;
+
+mod subscription;
+#[cfg(feature = "http-body")]
+mod transport;
+
+mod sync;
+
+pub use config::{ConfigError, HubBuilder};
+pub use encode::{EncodeError, MAX_NAME_BYTES};
+pub use event::{Event, Json, Payload, RawJson, Text};
+pub use event_id::{EventId, ParseEventIdError};
+pub use frame::{Frame, FrameRef};
+pub use hub::{Hub, PublishedMany};
+pub use stats::HubStats;
+pub use subscription::{
+    Batch, Item, Lag, LagPolicy, Readiness, SubscribeError, Subscription, TryRecvError,
+};
+pub use topic::{PublishError, Published, Topic};
+#[cfg(feature = "http-body")]
+pub use transport::{Sse, SseBody};

@@ -1,0 +1,497 @@
+//! The log of a topic: a chain of segments that publishers append to and cursors read.
+//!
+//! **Role.** Append never waits for another publisher; a read is one acquire load under a pin. Nothing on the read
+//! path counts references, so a reader that stands still holds no memory.
+//!
+//! **State.**
+//!
+//! ```text
+//!  oldest ──▶ ┌────────┐ next ┌────────┐ next ┌────────┐ next
+//!             │ 1…4    │─────▶│ 5…12   │─────▶│ 13…    │─────▶ undecided | vacant(base) | closed(end)
+//!             └────────┘◀─────└────────┘◀─────└────────┘ ◀── tail
+//!                        prev           prev
+//!  a log without segments: oldest = tail = vacant(base)
+//! ```
+//!
+//! `oldest_offset` is the first offset that may still be read. `bytes` counts the frames of the chain.
+//!
+//! **Invariants.**
+//! * L1: a segment is retired only after `oldest_offset` was raised to its end, and neither `oldest`, nor `tail`, nor
+//!   an unretired segment leads to it as a successor.
+//! * L2: a thread that is pinned and has seen `oldest_offset <= o` since may reach the segment that holds `o`, and all
+//!   after it, until it unpins.
+//! * L3: offsets are handed out once, in order, without gaps.
+//! * L4: `prev` of a segment is followed only while pinned and after `oldest_offset < first` was seen under the pin.
+//! * L5: `oldest` is vacant only while no frame at or above that base is missing from it for good: whoever makes it
+//!   vacant, and whoever appends to a vacant tail, looks at the other side after a fence and links the two.
+//!
+//! **Protocol.**
+//! *Append*: reserve an index of the tail; write the id; fill the slot; count bytes. No index left: decide `next`
+//! with an empty segment, move `tail` on, try again. *Evict* (one thread at a time, by a flag that nobody waits for):
+//! move `tail` and `oldest` past the segment, take its bytes off, raise `oldest_offset`, retire it. *Release* (an idle
+//! log): seal the tail, decide its `next` as vacant, evict it all. *Close*: seal the tail, decide its `next` as closed.
+//! A slot that is reserved but not filled is a hole: readers stop before it. Evicted, it counts as missed; the
+//! publisher that fills it then still succeeds.
+//!
+//! **Orderings.**
+//!
+//! | # | site | operation | ordering | pairs with | model that fails when weaker |
+//! |---|---|---|---|---|---|
+//! | O1 | `Segment::{reserve, seal, limit}` | RMW and loads of `reserved` | Relaxed | nothing: one word | — |
+//! | O2 | `Segment::{fill, get}` | slot store / load | Release / Acquire | each other | `two_publishers` |
+//! | O3 | `Segment::{fill, evict_bytes}` | RMW of `bytes` | Relaxed | nothing: one word | — |
+//! | O4 | `Segment::{decide_next, next}` | CAS / load of `next` | Release / Acquire | each other | `two_publishers` |
+//! | O5 | `advance_tail`, `tail` | CAS / load of `tail` | Release / Acquire | each other | `two_publishers` |
+//! | O6 | `evict`, `oldest` | store, CAS / load of `oldest` | Release / Acquire | each other | `evict_vs_reader` |
+//! | O7 | `evict`, `oldest_offset` | store / load | Release / Acquire | each other, and the fences of pin and retire | `evict_vs_reader` |
+//! | O8 | `evict`, `append` | fence between own write and the look at the other side | `SeqCst` | each other | `release_vs_append` |
+//! | O9 | `evict` | swap / store of the flag | Acquire / Release | each other | `evict_vs_evict` |
+//!
+//! **Progress.** Append and close are lock-free, a read is wait-free but for moving on when the log is evicted under
+//! it, evict is wait-free when the flag is taken and lock-free otherwise.
+//!
+//! The chain of segments follows the "unbounded MPMC array queue" family (crossbeam's `SegQueue`, tokio's `mpsc` block
+//! list); what differs is that frames are read by many cursors and leave by retention, not by a pop.
+
+mod cursor;
+mod segment;
+
+use std::cell::Cell;
+
+pub(crate) use cursor::{Cursor, Reader, Step};
+pub(crate) use segment::MAX_SLOTS;
+use segment::{Link, SEAL_BYTES, Segment};
+
+use crate::event_id::EventId;
+use crate::frame::Frame;
+use crate::sync::epoch::{self, Guard};
+use crate::sync::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering, fence};
+
+/// Offset of the first frame of a log.
+pub(crate) const FIRST_OFFSET: u64 = 1;
+
+/// Retired memory above this many bytes is handed to the collector at once.
+const FLUSH_BYTES: u64 = 64 * 1024;
+
+/// Segments of 2^6 slots are the largest.
+const MAX_SLOTS_LOG2: u32 = MAX_SLOTS.ilog2();
+
+/// What a log keeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retention {
+    /// At least this many events, fewer than this plus one segment.
+    pub(crate) events: u64,
+    /// At most this many bytes plus one segment.
+    pub(crate) bytes: u64,
+    /// At most this old, in ticks.
+    pub(crate) age_ticks: u32,
+}
+
+/// The log refused a frame because it is closed.
+#[derive(Debug)]
+pub(crate) struct LogClosed;
+
+/// What an append did.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) offset: u64,
+    /// The log had no segment: its topic must be visited by the hub's clock from now on.
+    pub(crate) began_chain: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    tail: AtomicPtr<Segment>,
+    oldest: AtomicPtr<Segment>,
+    oldest_offset: AtomicU64,
+    /// Signed: an eviction may be counted before the late fill that it takes off.
+    bytes: AtomicI64,
+    evicting: AtomicBool,
+}
+
+thread_local! {
+    /// Bytes that this thread retired since it last flushed.
+    static RETIRED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Hands retired memory to the collector when much has gathered. Runs deferred destructors, so no lock is held here.
+pub(crate) fn flush_retired(guard: &Guard) {
+    RETIRED.with(|retired| {
+        if retired.get() >= FLUSH_BYTES {
+            retired.set(0);
+            guard.flush();
+        }
+    });
+}
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        let vacant = Link::Vacant(FIRST_OFFSET).into_raw();
+        Self {
+            tail: AtomicPtr::new(vacant),
+            oldest: AtomicPtr::new(vacant),
+            oldest_offset: AtomicU64::new(FIRST_OFFSET),
+            bytes: AtomicI64::new(0),
+            evicting: AtomicBool::new(false),
+        }
+    }
+
+    fn tail(&self) -> Link {
+        // Acquire: pairs with the release in `append` and `advance_tail`. O5
+        Link::from_raw(self.tail.load(Ordering::Acquire))
+    }
+
+    fn oldest(&self) -> Link {
+        // Acquire: pairs with the release in `evict` and `link_oldest`. O6
+        Link::from_raw(self.oldest.load(Ordering::Acquire))
+    }
+
+    /// The first offset that may still be read.
+    pub(crate) fn oldest_offset(&self) -> u64 {
+        // Acquire: pairs with the release in `evict`. O7
+        self.oldest_offset.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the frames that the chain holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        // Relaxed: a count.
+        u64::try_from(self.bytes.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// The offset after the last one that was handed out.
+    pub(crate) fn end(&self, guard: &Guard) -> u64 {
+        match self.tail() {
+            Link::Segment(tail) => {
+                let tail = self.reach(tail, guard);
+                tail.first() + tail.reserved() as u64
+            }
+            Link::Vacant(end) | Link::Closed(end) => end,
+            Link::Undecided => FIRST_OFFSET,
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.tail(), Link::Closed(_))
+    }
+
+    /// Whether there is a chain to give back.
+    pub(crate) fn has_chain(&self) -> bool {
+        matches!(self.tail(), Link::Segment(_)) || matches!(self.oldest(), Link::Segment(_))
+    }
+
+    /// Follows a pointer that `tail`, `oldest`, or a segment reached under the same guard gave out.
+    #[expect(
+        clippy::unused_self,
+        reason = "ties the borrow to the log, whose drop frees the chain"
+    )]
+    fn reach<'g>(&'g self, segment: std::ptr::NonNull<Segment>, _: &'g Guard) -> &'g Segment {
+        // SAFETY: L1 and L2: what these words lead to under a pin is not freed before the pin ends.
+        unsafe { Segment::deref(segment) }
+    }
+
+    /// Moves `tail` on from `segment` to what follows it.
+    fn advance_tail(&self, segment: &Segment, next: Link) {
+        // Release: whoever reads the new tail reads its fields. Relaxed on failure: somebody else moved it. O5
+        let _ = self.tail.compare_exchange(
+            Link::Segment(segment.into()).into_raw(),
+            next.into_raw(),
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// How many slots the segment after `last` gets: more when it filled within a tick, fewer when it took long.
+    fn next_slots(last: &Segment, now: u32) -> usize {
+        let log2 = last.slots().ilog2();
+        let log2 = match now.wrapping_sub(last.born()) {
+            0..=1 => (log2 + 1).min(MAX_SLOTS_LOG2),
+            2..=7 => log2,
+            _ => log2.saturating_sub(1),
+        };
+        1 << log2
+    }
+
+    /// Appends `frame`, with the id of `epoch` if there is space for one. `now` is in ticks of the hub's clock.
+    pub(crate) fn append(
+        &self,
+        mut frame: Frame,
+        epoch: u64,
+        now: impl Fn() -> u32,
+        guard: &Guard,
+    ) -> Result<Appended, LogClosed> {
+        let mut began_chain = false;
+        // A segment that lost the race for its place is used for the next one.
+        let mut spare: Option<Box<Segment>> = None;
+        loop {
+            match self.tail() {
+                Link::Closed(_) | Link::Undecided => return Err(LogClosed),
+                Link::Vacant(base) => {
+                    let mut fresh = spare
+                        .take()
+                        .unwrap_or_else(|| Box::new(Segment::new(1, now())));
+                    fresh.place(base, std::ptr::null_mut());
+                    match self.begin_chain(base, fresh) {
+                        Ok(()) => began_chain = true,
+                        Err(back) => spare = Some(back),
+                    }
+                }
+                Link::Segment(tail) => {
+                    let tail = self.reach(tail, guard);
+                    if let Some(index) = tail.reserve() {
+                        let offset = tail.first() + index as u64;
+                        frame.stamp(EventId::new(epoch, offset));
+                        self.fill(tail, index, frame);
+                        return Ok(Appended {
+                            offset,
+                            began_chain,
+                        });
+                    }
+                    let next = match tail.next() {
+                        // S5: only a closing log has an empty sealed segment; nothing may follow it.
+                        Link::Undecided if tail.limit() == 0 => {
+                            let end = Link::Closed(tail.first());
+                            tail.decide_next(end).err().unwrap_or(end)
+                        }
+                        Link::Undecided => {
+                            let mut fresh = spare.take().unwrap_or_else(|| {
+                                let now = now();
+                                Box::new(Segment::new(Self::next_slots(tail, now), now))
+                            });
+                            fresh.place(tail.end(), std::ptr::from_ref(tail).cast_mut());
+                            match extend(tail, fresh) {
+                                Ok(next) => next,
+                                Err((back, next)) => {
+                                    spare = Some(back);
+                                    next
+                                }
+                            }
+                        }
+                        decided => decided,
+                    };
+                    self.advance_tail(tail, next);
+                }
+            }
+        }
+    }
+
+    fn fill(&self, segment: &Segment, index: usize, frame: Frame) {
+        let bytes = frame.retained_bytes();
+        if let Some(total) = segment.fill(index, frame) {
+            // Relaxed: a count.
+            self.bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
+            if total >= SEAL_BYTES {
+                segment.seal();
+            }
+        }
+    }
+
+    /// Puts the first segment into a log that has none.
+    fn begin_chain(&self, base: u64, fresh: Box<Segment>) -> Result<(), Box<Segment>> {
+        let vacant = Link::Vacant(base).into_raw();
+        let fresh = Box::into_raw(fresh);
+        // Release: publishes the segment's fields. Relaxed on failure: the loop reads `tail` again. O5
+        if self
+            .tail
+            .compare_exchange(vacant, fresh, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            // SAFETY: the segment was not linked, so it is ours again.
+            return Err(unsafe { Box::from_raw(fresh) });
+        }
+        // L5: either this sees the vacant `oldest`, or the evictor that makes it vacant sees our tail. O8
+        fence(Ordering::SeqCst);
+        self.link_oldest(base, fresh);
+        Ok(())
+    }
+
+    /// Makes `oldest` lead to the segment that begins at `base`, if it is vacant there.
+    fn link_oldest(&self, base: u64, segment: *mut Segment) {
+        // Release: readers reach the segment's fields through `oldest`. O6
+        let _ = self.oldest.compare_exchange(
+            Link::Vacant(base).into_raw(),
+            segment,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Applies `retention`. Cheap when there is nothing to do.
+    pub(crate) fn retain(&self, retention: &Retention, now: u32, guard: &Guard) {
+        self.evict(guard, |next| {
+            self.end(guard).saturating_sub(next.first) >= retention.events
+                || self.bytes() > retention.bytes
+                || next.older_than(retention.age_ticks, now)
+        });
+    }
+
+    /// Evicts what was followed by younger segments for longer than `age_ticks`.
+    pub(crate) fn evict_aged(&self, age_ticks: u32, now: u32, guard: &Guard) {
+        self.evict(guard, |next| next.older_than(age_ticks, now));
+    }
+
+    /// Evicts the segments that end at or before `passed`.
+    pub(crate) fn evict_passed(&self, passed: u64, guard: &Guard) {
+        self.evict(guard, |next| next.first <= passed);
+    }
+
+    /// Gives the whole chain back if nothing at or above `passed` was handed out. The next event begins a new chain.
+    pub(crate) fn release(&self, passed: u64, guard: &Guard) {
+        if let Link::Segment(tail) = self.tail() {
+            let tail = self.reach(tail, guard);
+            let reserved = tail.reserved();
+            // S5: an empty tail stays; its publisher is on the way.
+            if reserved > 0 && tail.first() + reserved as u64 <= passed {
+                tail.seal();
+                let end = tail.end();
+                // A reservation may have come before the seal; then the segment is merely shorter than it could be.
+                if end <= passed && tail.decide_next(Link::Vacant(end)).is_ok() {
+                    self.advance_tail(tail, Link::Vacant(end));
+                }
+            }
+        }
+        self.evict_passed(passed, guard);
+    }
+
+    /// What follows the oldest segment, if that is decided and the log goes on.
+    fn oldest_and_next<'g>(&'g self, guard: &'g Guard) -> Option<(&'g Segment, Successor)> {
+        let Link::Segment(oldest) = self.oldest() else {
+            return None;
+        };
+        let oldest = self.reach(oldest, guard);
+        let link = oldest.next();
+        let (first, born) = match link {
+            Link::Segment(next) => {
+                let next = self.reach(next, guard);
+                (next.first(), Some(next.born()))
+            }
+            Link::Vacant(base) => (base, None),
+            Link::Undecided | Link::Closed(_) => return None,
+        };
+        Some((oldest, Successor { link, first, born }))
+    }
+
+    /// Evicts from the oldest segment on while `should` says so of what follows it. One thread at a time; a second
+    /// one leaves, and the first looks again for its sake.
+    fn evict(&self, guard: &Guard, should: impl Fn(&Successor) -> bool) {
+        let evictable = || self.oldest_and_next(guard).filter(|(_, next)| should(next));
+        while evictable().is_some() {
+            // Acquire: the last evictor's writes. O9
+            if self.evicting.swap(true, Ordering::Acquire) {
+                return;
+            }
+            while let Some((oldest, next)) = evictable() {
+                self.evict_one(oldest, &next, guard);
+            }
+            // Release: the next evictor sees our writes. O9
+            self.evicting.store(false, Ordering::Release);
+            // Whoever found the flag taken had appended before: either it finds the flag free, or we see its frame.
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Evicts `oldest`. The flag is held.
+    fn evict_one(&self, oldest: &Segment, next: &Successor, guard: &Guard) {
+        // L1: `tail` does not lead to it …
+        self.advance_tail(oldest, next.link);
+        let bytes = oldest.evict_bytes();
+        // Relaxed: a count.
+        self.bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
+        // … no cursor follows its address … Release: pairs with the readers' check. O7
+        self.oldest_offset.store(next.first, Ordering::Release);
+        // … and `oldest` does not lead to it. Release: readers reach the next segment's fields through it. O6
+        self.oldest.store(next.link.into_raw(), Ordering::Release);
+        if let Link::Vacant(base) = next.link {
+            // L5: either the appender sees the vacant `oldest`, or this sees its segment. O8
+            fence(Ordering::SeqCst);
+            if let Link::Segment(tail) = self.tail() {
+                let mut segment = self.reach(tail, guard);
+                // The chain that began at `base` is whole: nobody evicts while `oldest` is vacant.
+                while segment.first() > base {
+                    let Some(prev) = segment.prev() else { break };
+                    segment = self.reach(prev, guard);
+                }
+                self.link_oldest(base, std::ptr::from_ref(segment).cast_mut());
+            }
+        }
+        RETIRED.with(|retired| retired.set(retired.get() + bytes));
+        // SAFETY: L1 holds from here on, and only the holder of the flag retires, each segment once.
+        unsafe { epoch::retire(guard, std::ptr::from_ref(oldest).cast_mut()) };
+    }
+
+    /// Ends the log. What was reserved before is delivered; what comes later is refused.
+    pub(crate) fn close(&self, guard: &Guard) {
+        loop {
+            match self.tail() {
+                Link::Closed(_) | Link::Undecided => return,
+                Link::Vacant(base) => {
+                    // AcqRel is not needed: no memory hangs on the word. Relaxed on failure: read again.
+                    let closed = self.tail.compare_exchange(
+                        Link::Vacant(base).into_raw(),
+                        Link::Closed(base).into_raw(),
+                        Ordering::Release,
+                        Ordering::Relaxed,
+                    );
+                    if closed.is_ok() {
+                        return;
+                    }
+                }
+                Link::Segment(tail) => {
+                    let tail = self.reach(tail, guard);
+                    tail.seal();
+                    let end = Link::Closed(tail.end());
+                    let next = tail.decide_next(end).err().unwrap_or(end);
+                    self.advance_tail(tail, next);
+                }
+            }
+        }
+    }
+}
+
+/// What follows a segment that may be evicted.
+#[derive(Debug)]
+struct Successor {
+    link: Link,
+    first: u64,
+    born: Option<u32>,
+}
+
+impl Successor {
+    fn older_than(&self, age_ticks: u32, now: u32) -> bool {
+        self.born
+            .is_some_and(|born| now.wrapping_sub(born) > age_ticks)
+    }
+}
+
+/// Links `fresh` behind `tail`; tells what follows `tail` now, and gives `fresh` back if that is another.
+fn extend(tail: &Segment, fresh: Box<Segment>) -> Result<Link, (Box<Segment>, Link)> {
+    let fresh = std::ptr::NonNull::from(Box::leak(fresh));
+    let link = Link::Segment(fresh);
+    match tail.decide_next(link) {
+        Ok(()) => Ok(link),
+        // SAFETY: the segment was not linked, so it is ours again.
+        Err(winner) => Err((unsafe { Box::from_raw(fresh.as_ptr()) }, winner)),
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let free_chain = |mut link: Link| {
+            while let Link::Segment(segment) = link {
+                // SAFETY: `&mut self`: no reader or publisher is left, and the chain owns its segments.
+                let segment = unsafe { Box::from_raw(segment.as_ptr()) };
+                link = segment.next();
+            }
+            link
+        };
+        // A chain that was cut off as idle and is not evicted yet may stand beside the one that began after it.
+        if let Link::Vacant(_) = free_chain(self.oldest())
+            && let Link::Segment(mut first) = self.tail()
+        {
+            // SAFETY: as above; nothing of the chain that `tail` ends was evicted, since `oldest` never got there.
+            while let Some(prev) = unsafe { Segment::deref(first) }.prev() {
+                first = prev;
+            }
+            free_chain(Link::Segment(first));
+        }
+    }
+}

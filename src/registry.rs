@@ -1,0 +1,91 @@
+//! From key to topic: a sharded map.
+//!
+//! **Role.** The only file that looks topics up. A lookup takes one shard's lock for one probe.
+//!
+//! **Invariants.**
+//! * R1: a user is counted in under the guard that found the topic in the map.
+//! * R2: a topic is removed only under its shard's write lock, after it was seen there without users. By R1 nobody then
+//!   sits on a topic that publishers no longer find.
+//! * R3: no guard lives across user code other than the key's `Hash`, `Eq` and `Clone`, and never two at once.
+//!
+//! **Progress.** Takes one shard's lock. Reads share it.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+
+use crate::sync::{Arc, ShardedMap};
+use crate::topic::{TopicCore, User};
+
+pub(crate) struct Registry<K> {
+    topics: ShardedMap<K, Arc<TopicCore>>,
+}
+
+impl<K: Eq + Hash> Registry<K> {
+    pub(crate) fn new(shards: Option<usize>) -> Self {
+        Self {
+            topics: ShardedMap::new(shards),
+        }
+    }
+
+    /// Runs `f` on the topic under its shard's read lock (R3: `f` runs no user code).
+    pub(crate) fn view<Q, R>(&self, key: &Q, f: impl FnOnce(&Arc<TopicCore>) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.topics.view(key, f)
+    }
+
+    /// Counts `user` in on the topic, which `make` makes if it is absent.
+    pub(crate) fn enter<Q>(
+        &self,
+        key: &Q,
+        user: User,
+        make: impl FnOnce(&K) -> Option<Arc<TopicCore>>,
+    ) -> Option<Arc<TopicCore>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        // R1
+        let enter = |topic: &Arc<TopicCore>| {
+            topic.enter(user);
+            Arc::clone(topic)
+        };
+        if let Some(topic) = self.topics.view(key, enter) {
+            return Some(topic);
+        }
+        let key = key.to_owned();
+        // Made outside the lock; if another thread was faster, ours is dropped.
+        let fresh = make(&key)?;
+        Some(self.topics.view_or_insert(key, || fresh, enter))
+    }
+
+    /// Removes `topic` if it is still the one at `key` and is dead (R2). Key and topic are dropped outside the lock.
+    pub(crate) fn remove_dead<Q>(&self, key: &Q, topic: &TopicCore)
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let same = |found: &Arc<TopicCore>| std::ptr::addr_eq(&raw const **found, topic);
+        let removed = self
+            .topics
+            .remove_if(key, |found| same(found) && found.is_dead());
+        drop(removed);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    pub(crate) fn topics(&self) -> Vec<Arc<TopicCore>> {
+        self.topics.collect(|_, topic| Arc::clone(topic))
+    }
+
+    pub(crate) fn keys(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        self.topics.collect(|key, _| key.clone())
+    }
+}

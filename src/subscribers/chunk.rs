@@ -1,0 +1,171 @@
+//! Up to 64 waiters under one set of bits.
+//!
+//! **Role.** A [`Chunk`] is a row of waiters; one word each says which are claimed, which are armed (parked and waiting
+//! for a wake), which want heartbeats and which got one. The topic's first waiter is a chunk of one.
+//!
+//! **Invariants.**
+//! * K1: bit `i` of `occupied` is set by the claim and cleared by the leave of the one subscription that owns waiter `i`.
+//! * K2: bit `i` of `armed` is set by the owner, after its waker is in the cell, and cleared by whoever takes it; whoever
+//!   takes it takes the waker next.
+//!
+//! Orderings: see `subscribers`.
+
+use std::task::Waker;
+
+use arrayvec::ArrayVec;
+
+use super::waiter::Waiter;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Most waiters of a chunk: the bits of a word.
+pub(crate) const CHUNK_WAITERS: usize = 64;
+
+/// Wakers on their way from the cells to their wake.
+pub(crate) type Wakers = ArrayVec<Waker, CHUNK_WAITERS>;
+
+#[derive(Debug)]
+pub(crate) struct Chunk<W> {
+    armed: AtomicU64,
+    occupied: AtomicU64,
+    wants_beat: AtomicU64,
+    beaten: AtomicU64,
+    waiters: W,
+}
+
+impl<W: AsRef<[Waiter]>> Chunk<W> {
+    pub(crate) fn new(waiters: W) -> Self {
+        Self {
+            armed: AtomicU64::new(0),
+            occupied: AtomicU64::new(0),
+            wants_beat: AtomicU64::new(0),
+            beaten: AtomicU64::new(0),
+            waiters,
+        }
+    }
+
+    /// Claims a free waiter. With it the caller reads what its last owner's leave wrote.
+    pub(crate) fn claim(&self) -> Option<usize> {
+        let all = u64::MAX >> (CHUNK_WAITERS - self.waiters.as_ref().len());
+        // Relaxed: the CAS decides.
+        let mut occupied = self.occupied.load(Ordering::Relaxed);
+        loop {
+            let free = !occupied & all;
+            if free == 0 {
+                return None;
+            }
+            let bit = free & free.wrapping_neg();
+            // AcqRel: the last owner's leave is complete. P6
+            match self.occupied.compare_exchange_weak(
+                occupied,
+                occupied | bit,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(bit.trailing_zeros() as usize),
+                Err(now) => occupied = now,
+            }
+        }
+    }
+
+    /// Gives the waiter back, clean. Returns the waker that was in it, to be dropped by the caller.
+    pub(crate) fn leave(&self, index: usize) -> Option<Waker> {
+        let bit = 1 << index;
+        self.disarm(index);
+        // Relaxed: heartbeat bits carry no data, and the clear below orders them.
+        self.wants_beat.fetch_and(!bit, Ordering::Relaxed);
+        self.beaten.fetch_and(!bit, Ordering::Relaxed);
+        let waiter = self.waiter(index);
+        let waker = waiter.take();
+        waiter.set_passed(0);
+        // AcqRel: the next owner finds it clean. P6
+        self.occupied.fetch_and(!bit, Ordering::AcqRel);
+        waker
+    }
+
+    pub(crate) fn waiter(&self, index: usize) -> &Waiter {
+        &self.waiters.as_ref()[index]
+    }
+
+    /// Step 2 of parking: the leaf bit.
+    pub(crate) fn arm(&self, index: usize) {
+        // AcqRel: publishes the waker; reads the last taker's exit. P2
+        self.armed.fetch_or(1 << index, Ordering::AcqRel);
+    }
+
+    /// Takes the owner's own bit back: it goes on without a wake.
+    pub(crate) fn disarm(&self, index: usize) {
+        let bit = 1 << index;
+        // Relaxed: a stale answer costs one superfluous wake.
+        if self.armed.load(Ordering::Relaxed) & bit != 0 {
+            self.armed.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes all armed bits and moves their wakers out.
+    pub(crate) fn take(&self, wakers: &mut Wakers) {
+        // AcqRel: the parkers' wakers. P3
+        let armed = self.armed.swap(0, Ordering::AcqRel);
+        self.take_wakers(armed, wakers);
+    }
+
+    /// From the highest bit down: the buffer is emptied from its end, so the first comer is woken first.
+    fn take_wakers(&self, mut bits: u64, wakers: &mut Wakers) {
+        while let Some(index) = bits.checked_ilog2() {
+            let index = index as usize;
+            bits &= !(1 << index);
+            if let Some(waker) = self.waiter(index).take() {
+                // There is room: at most one waker for each of the 64 bits.
+                drop(wakers.try_push(waker));
+            }
+        }
+    }
+
+    pub(crate) fn want_beats(&self, index: usize, wanted: bool) {
+        let bit = 1 << index;
+        // Relaxed: the clock may see it one visit later.
+        if wanted {
+            self.wants_beat.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.wants_beat.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn has_beat_wanters(&self) -> bool {
+        // Relaxed: as in `want_beats`.
+        self.wants_beat.load(Ordering::Relaxed) != 0
+    }
+
+    /// Marks a heartbeat for those who want one and are parked, and moves their wakers out.
+    pub(crate) fn beat(&self, wakers: &mut Wakers) {
+        // Relaxed: a parker that is missed gets the next heartbeat.
+        let wanted = self.wants_beat.load(Ordering::Relaxed) & self.armed.load(Ordering::Relaxed);
+        if wanted == 0 {
+            return;
+        }
+        // Release through the RMW on `armed`: whoever is woken finds its mark.
+        self.beaten.fetch_or(wanted, Ordering::Relaxed);
+        let taken = self.armed.fetch_and(!wanted, Ordering::AcqRel) & wanted;
+        self.take_wakers(taken, wakers);
+    }
+
+    /// Takes the owner's heartbeat mark.
+    pub(crate) fn take_beat(&self, index: usize) -> bool {
+        let bit = 1 << index;
+        // Relaxed: the wake that follows the mark orders it.
+        self.beaten.load(Ordering::Relaxed) & bit != 0
+            && self.beaten.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+    }
+
+    /// The least that any claimed waiter has read.
+    pub(crate) fn least_passed(&self) -> u64 {
+        // Acquire: the claim's bit, then what its owner stored. P7
+        let mut occupied = self.occupied.load(Ordering::Acquire);
+        let mut least = u64::MAX;
+        while occupied != 0 {
+            let index = occupied.trailing_zeros() as usize;
+            occupied &= occupied - 1;
+            least = least.min(self.waiter(index).passed());
+        }
+        least
+    }
+}

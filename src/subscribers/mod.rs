@@ -1,0 +1,403 @@
+//! Who reads a topic, and who of them waits for a wake.
+//!
+//! **Role.** Finds the parked subscribers of a topic without visiting the others. Joining, parking and leaving touch a
+//! handful of words, whatever the number of subscribers.
+//!
+//! **State.**
+//!
+//! ```text
+//!  top   ┌──────────── 64 bits: places of the list, modulo 64; bit 0 also the first waiter ─┐
+//!        └─┬──────────────────────────────────────────────────────────────────────────────┘
+//!  first [W]   list ─▶ [ group 0 │ group 1 │ … ]      copy-on-write; a place is kept for a group's life
+//!                        │ summary: 64 bits, one per chunk
+//!                        ├─▶ chunk: armed 64 bits │ occupied │ wants_beat │ beaten │ W W W … W
+//!                        └─▶ chunk …
+//!  room  like top: places whose group may have a free waiter (a hint)
+//! ```
+//!
+//! **Invariants.**
+//! * P1: whoever is parked has its leaf bit set with its waker in the cell, or a taker of the bit is on the way to it.
+//!   If the bit is set, then so are its summary bit and its top bit, or their taker is on the way down, or their setter
+//!   on the way up and will look at the log after that.
+//! * Each level is tested, and set if clear, whatever the level below held before: the taker of a level above may have
+//!   gone by already.
+//! * Bits are set from the leaf up and taken from the top down.
+//!
+//! **Protocol.** *Park*: waker in the cell; leaf, summary, top; fence; look at the log again. *Publish*: fill the slot;
+//! fence; nothing in `top`: done. Otherwise take the top word, the list, each summary, each leaf; move the wakers out;
+//! wake them. *Join*: a ticket of a group, then a free waiter. *Leave*: clean the waiter, give the ticket back; the one
+//! who leaves a group empty retires it and takes it from the list.
+//!
+//! The collision of a parker and a publisher: both have a fence between their write and their look. Either the
+//! publisher sees the top bit, or the parker sees the frame; perhaps both, and then the wake is superfluous.
+//!
+//! **Orderings.**
+//!
+//! | # | site | operation | ordering | pairs with | model that fails when weaker |
+//! |---|---|---|---|---|---|
+//! | P2 | `Chunk::arm` | RMW of `armed` | `AcqRel` | P3 | `park_vs_publish` |
+//! | P3 | `Chunk::take` | swap of `armed` | `AcqRel` | P2 | `park_vs_publish` |
+//! | P4 | `Group::{arm_summary, take_armed}` | RMW of `summary` | `AcqRel` | each other | `park_vs_publish_list` |
+//! | P5 | `arm`, `wake` | RMW of `top`, fences | `AcqRel`, `SeqCst` | each other | `park_vs_publish` |
+//! | P6 | `Chunk::{claim, leave}` | RMW of `occupied` | `AcqRel` | each other | `leave_vs_claim` |
+//! | P7 | `claim`, `least_passed` | fence after the claim / before the look | `SeqCst` | each other | `passed_vs_subscribe` |
+//! | P8 | `Group::leave` | `fetch_sub`, CAS of `live` | Release, Acquire | each other | `retire_vs_claim` |
+//!
+//! **Progress.** Park and leave are wait-free but for the rare copy of the list; join and wake are lock-free.
+
+mod chunk;
+mod group;
+mod waiter;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::Waker;
+
+use chunk::{Chunk, Wakers};
+use group::Group;
+use waiter::Waiter;
+
+use crate::sync::{Arc, AtomicU64, CowCell, Ordering, fence};
+
+/// Places of the list share the 64 bits of the top word.
+const TOP_BITS: usize = 64;
+
+type List = Vec<Option<Arc<Group>>>;
+
+#[derive(Debug)]
+pub(crate) struct Subscribers {
+    top: AtomicU64,
+    room: AtomicU64,
+    list: CowCell<List>,
+    first: Chunk<[Waiter; 1]>,
+}
+
+/// The waiter that a subscription owns.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// `None`: the topic's first waiter.
+    group: Option<Arc<Group>>,
+    number: u16,
+}
+
+fn top_bit(index: usize) -> u64 {
+    1 << (index % TOP_BITS)
+}
+
+impl Subscribers {
+    pub(crate) fn new() -> Self {
+        Self {
+            top: AtomicU64::new(0),
+            room: AtomicU64::new(0),
+            list: CowCell::new(),
+            first: Chunk::new([Waiter::new()]),
+        }
+    }
+
+    /// Claims a waiter. Nothing is consumed on behalf of others from here on until [`set_passed`](Self::set_passed).
+    pub(crate) fn claim(&self) -> Seat {
+        let seat = self.claim_waiter();
+        // P7: either an evictor sees the claim, or the caller sees all that the evictor's readers read.
+        fence(Ordering::SeqCst);
+        seat
+    }
+
+    fn claim_waiter(&self) -> Seat {
+        if self.first.claim().is_some() {
+            return Seat {
+                group: None,
+                number: 0,
+            };
+        }
+        loop {
+            if let Some(group) = self.ticket() {
+                return Seat::in_group(group);
+            }
+            if let Some(group) = self.grow() {
+                return Seat::in_group(group);
+            }
+        }
+    }
+
+    /// A ticket of a group that is there.
+    fn ticket(&self) -> Option<Arc<Group>> {
+        // Relaxed: a hint.
+        let mut room = self.room.load(Ordering::Relaxed);
+        if room == 0 {
+            return None;
+        }
+        let list = self.list.load_full()?;
+        let at_bit = |bit: usize| list.iter().skip(bit).step_by(TOP_BITS).flatten();
+        while room != 0 {
+            let bit = room.trailing_zeros() as usize;
+            room &= room - 1;
+            if let Some(group) = at_bit(bit).find(|group| group.take_ticket()) {
+                return Some(group.clone());
+            }
+            self.room.fetch_and(!top_bit(bit), Ordering::Relaxed);
+            // A leave that set the bit before it was cleared must not be forgotten.
+            if at_bit(bit).any(|group| group.has_room()) {
+                self.room.fetch_or(top_bit(bit), Ordering::Relaxed);
+            }
+        }
+        None
+    }
+
+    /// Adds a group, with a ticket of it; or nothing, if another group came to have room meanwhile.
+    fn grow(&self) -> Option<Arc<Group>> {
+        let mut made = None;
+        self.list.rcu(|list| {
+            made = None;
+            let mut list = match list {
+                Some(list) if list.iter().flatten().any(|group| group.has_room()) => {
+                    // Its bit may be the one thing missing.
+                    for group in list.iter().flatten().filter(|group| group.has_room()) {
+                        self.room
+                            .fetch_or(top_bit(group.index()), Ordering::Relaxed);
+                    }
+                    return Some(Arc::clone(list));
+                }
+                Some(list) => List::clone(list),
+                None => List::new(),
+            };
+            let free = list.iter().position(Option::is_none);
+            let index = free.unwrap_or(list.len());
+            let group = Arc::new(Group::with_ticket(index));
+            made = Some(Arc::clone(&group));
+            match free {
+                Some(free) => list[free] = Some(group),
+                None => list.push(Some(group)),
+            }
+            Some(Arc::new(list))
+        });
+        if let Some(group) = &made {
+            // Relaxed: a hint.
+            self.room
+                .fetch_or(top_bit(group.index()), Ordering::Relaxed);
+        }
+        made
+    }
+
+    /// Gives the waiter back.
+    pub(crate) fn leave(&self, seat: &Seat) {
+        let Some(group) = &seat.group else {
+            // Dropped outside the cell: a waker's drop is user code (W3).
+            drop(self.first.leave(0));
+            return;
+        };
+        let (waker, retired) = group.leave(usize::from(seat.number));
+        if retired {
+            self.list.rcu(|list| {
+                let mut list = List::clone(list?);
+                if let Some(place) = list.get_mut(group.index()) {
+                    *place = None;
+                }
+                while list.pop_if(|last| last.is_none()).is_some() {}
+                (!list.is_empty()).then(|| Arc::new(list))
+            });
+        } else {
+            let bit = top_bit(group.index());
+            // Relaxed: a hint.
+            if self.room.load(Ordering::Relaxed) & bit == 0 {
+                self.room.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+        drop(waker);
+    }
+
+    /// Parks: after this, whoever publishes wakes `waker`, or the caller finds the frame in the log.
+    pub(crate) fn arm(&self, seat: &Seat, waker: Waker) {
+        let index = match &seat.group {
+            None => {
+                self.first.waiter(0).register(waker);
+                self.first.arm(0);
+                0
+            }
+            Some(group) => {
+                let (chunk, waiter) = group.chunk(usize::from(seat.number));
+                chunk.waiter(waiter).register(waker);
+                chunk.arm(waiter);
+                group.arm_summary(usize::from(seat.number));
+                group.index()
+            }
+        };
+        // Relaxed test: as for the summary. AcqRel: pairs with the swap in `wake`. P5
+        if self.top.load(Ordering::Relaxed) & top_bit(index) == 0 {
+            self.top.fetch_or(top_bit(index), Ordering::AcqRel);
+        }
+        // P5: pairs with the fence in `wake`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The owner goes on without a wake.
+    pub(crate) fn disarm(&self, seat: &Seat) {
+        match &seat.group {
+            None => self.first.disarm(0),
+            Some(group) => {
+                let (chunk, waiter) = group.chunk(usize::from(seat.number));
+                chunk.disarm(waiter);
+            }
+        }
+    }
+
+    /// Wakes all who are parked. The caller has changed the log before, and holds no pin and no guard.
+    ///
+    /// # Panics
+    ///
+    /// If a waker panics: after all others were woken.
+    pub(crate) fn wake(&self) {
+        if self.needs_wake() {
+            self.wake_armed();
+        }
+    }
+
+    /// Whether somebody is parked who may not have seen what the caller put into the log.
+    pub(crate) fn needs_wake(&self) -> bool {
+        // P5: pairs with the fence in `arm`.
+        fence(Ordering::SeqCst);
+        // Relaxed: the fence orders it.
+        self.top.load(Ordering::Relaxed) != 0
+    }
+
+    fn wake_armed(&self) {
+        // AcqRel: the parkers' lower bits. P5
+        let mut top = self.top.swap(0, Ordering::AcqRel);
+        let mut wake = WakeScan::default();
+        if top & top_bit(0) != 0 {
+            self.first.take(&mut wake.wakers);
+            wake.run();
+        }
+        if let Some(list) = self.list.load_full() {
+            while top != 0 {
+                let bit = top.trailing_zeros() as usize;
+                top &= top - 1;
+                for group in list.iter().skip(bit).step_by(TOP_BITS).flatten() {
+                    group.take_armed(|chunk| {
+                        chunk.take(&mut wake.wakers);
+                        wake.run();
+                    });
+                }
+            }
+        }
+        wake.finish();
+    }
+
+    /// Gives a heartbeat to those parked waiters that want one and whose turn is `phase` of `phases`.
+    pub(crate) fn beat(&self, phase: usize, phases: usize) {
+        let mut wake = WakeScan::default();
+        if phase == 0 {
+            self.first.beat(&mut wake.wakers);
+            wake.run();
+        }
+        if let Some(list) = self.list.load_full() {
+            for group in list.iter().flatten() {
+                for (at, chunk) in group.chunks() {
+                    if (group.index() + at + 1) % phases == phase {
+                        chunk.beat(&mut wake.wakers);
+                        wake.run();
+                    }
+                }
+            }
+        }
+        wake.finish();
+    }
+
+    pub(crate) fn want_beats(&self, seat: &Seat, wanted: bool) {
+        match &seat.group {
+            None => self.first.want_beats(0, wanted),
+            Some(group) => {
+                let (chunk, waiter) = group.chunk(usize::from(seat.number));
+                chunk.want_beats(waiter, wanted);
+            }
+        }
+    }
+
+    pub(crate) fn has_beat_wanters(&self) -> bool {
+        self.first.has_beat_wanters()
+            || self.list.load_full().is_some_and(|list| {
+                let mut groups = list.iter().flatten();
+                groups.any(|group| group.chunks().any(|(_, chunk)| chunk.has_beat_wanters()))
+            })
+    }
+
+    pub(crate) fn take_beat(&self, seat: &Seat) -> bool {
+        match &seat.group {
+            None => self.first.take_beat(0),
+            Some(group) => {
+                let (chunk, waiter) = group.chunk(usize::from(seat.number));
+                chunk.take_beat(waiter)
+            }
+        }
+    }
+
+    /// Notes that the owner has read all below `offset`.
+    pub(crate) fn set_passed(&self, seat: &Seat, offset: u64) {
+        match &seat.group {
+            None => self.first.waiter(0).set_passed(offset),
+            Some(group) => {
+                let (chunk, waiter) = group.chunk(usize::from(seat.number));
+                chunk.waiter(waiter).set_passed(offset);
+            }
+        }
+    }
+
+    /// The least that any subscriber has noted, looking at no more than `places` places of the list.
+    ///
+    /// `None` if the list is longer, 0 if somebody is just joining, `u64::MAX` if there is nobody.
+    pub(crate) fn least_passed(&self, places: usize) -> Option<u64> {
+        // P7: pairs with the fence in `claim`.
+        fence(Ordering::SeqCst);
+        let mut least = self.first.least_passed();
+        if let Some(list) = self.list.load_full() {
+            if list.len() > places {
+                return None;
+            }
+            for group in list.iter().flatten() {
+                for (_, chunk) in group.chunks() {
+                    least = least.min(chunk.least_passed());
+                }
+            }
+        }
+        Some(least)
+    }
+}
+
+impl Seat {
+    /// Claims a waiter of `group` with a ticket that is out.
+    fn in_group(group: Arc<Group>) -> Self {
+        let number = u16::try_from(group.claim()).unwrap_or(u16::MAX);
+        Self {
+            group: Some(group),
+            number,
+        }
+    }
+}
+
+/// Wakes what was taken, and goes on if a waker panics.
+#[derive(Default)]
+struct WakeScan {
+    wakers: Wakers,
+    panic: Option<Box<dyn std::any::Any + Send>>,
+}
+
+impl WakeScan {
+    fn run(&mut self) {
+        while !self.wakers.is_empty() {
+            let wakers = &mut self.wakers;
+            // A waker that panics has left the buffer already; the loop goes on with the rest.
+            let woken = catch_unwind(AssertUnwindSafe(|| {
+                while let Some(waker) = wakers.pop() {
+                    waker.wake();
+                }
+            }));
+            if let Err(panic) = woken {
+                self.panic.get_or_insert(panic);
+            }
+        }
+    }
+
+    fn finish(self) {
+        if let Some(panic) = self.panic {
+            resume_unwind(panic);
+        }
+    }
+}

@@ -1,0 +1,574 @@
+//! The reader's handle: frames in order, lag as it is, and the end.
+//!
+//! **Role.** A [`Subscription`] owns a waiter of its topic and a cursor into its log. Dropping it gives both back.
+//!
+//! **Protocol.** *Read*: under one pin, step the cursor; nothing there: note how far it got, park, look once more.
+//! *Leave*: give the waiter back, then count out; the last user has the topic removed. Neither needs a runtime.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use crate::event_id::EventId;
+use crate::frame::{Frame, FrameRef};
+use crate::log::{self, Cursor, Reader, Step};
+use crate::subscribers::Seat;
+use crate::sync::Arc;
+use crate::sync::epoch::{self, Guard};
+use crate::topic::{TopicCore, User, schedule};
+
+/// Why a subscription or a handle could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The hub is closed.
+    #[error("the hub is closed")]
+    Closed,
+}
+
+/// Why [`Subscription::try_recv`] has nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third answer")]
+pub enum TryRecvError {
+    /// Nothing was published that was not read yet.
+    #[error("nothing to read yet")]
+    Empty,
+    /// The subscription has ended: the topic was closed and all of it was read, or the lag policy ended it.
+    #[error("the subscription has ended")]
+    Closed,
+}
+
+/// What a subscription does when events were dropped from the log before it read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LagPolicy {
+    /// Tell how many were missed, and go on with the first retained one.
+    #[default]
+    Notify,
+    /// Tell how many were missed, and end. For streams in which no event may be skipped.
+    Disconnect,
+    /// Tell how many were missed or skipped, and go on with the newest one.
+    SkipToLatest,
+}
+
+/// What a subscription yields.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Item {
+    /// The next event.
+    Frame(Frame),
+    /// Events are missing at this place.
+    Lagged(Lag),
+}
+
+/// Events that a subscription missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    missed: Option<u64>,
+    resumed_after: EventId,
+}
+
+impl Lag {
+    /// How many events were missed: exact. `None` if the subscription was to continue after an id of another life of
+    /// the topic, or of the future: then nobody can tell.
+    #[must_use]
+    pub fn missed(&self) -> Option<u64> {
+        self.missed
+    }
+
+    /// The id just before the next event that the subscription yields.
+    #[must_use]
+    pub fn resumed_after(&self) -> EventId {
+        self.resumed_after
+    }
+}
+
+/// What [`Subscription::poll_ready`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Readiness {
+    /// There is something to read: a batch or an item.
+    Readable,
+    /// Nothing to read, and the topic was silent for long: time for a sign of life.
+    Heartbeat,
+    /// The subscription has ended.
+    Closed,
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start {
+    Live,
+    After(EventId),
+}
+
+/// How a subscription stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It must tell first that what it missed is unknown.
+    Unknown,
+    Reading,
+    Ended,
+}
+
+/// A reader of one topic. A [`Stream`] of [`Item`]s; dropping it unsubscribes.
+///
+/// A subscription that is not read holds no events: they leave the log by the hub's limits, and the subscription is
+/// told how many it missed. It costs an offset and a place for a waker.
+///
+/// # Delivery
+///
+/// See [`Hub`](crate::Hub#delivery).
+///
+/// # Examples
+///
+/// ```
+/// use fanfare::{Event, Hub, Item};
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+/// # runtime.block_on(async {
+/// let hub = Hub::new();
+/// let mut subscription = hub.subscribe("news")?;
+/// hub.publish("news", Event::text("one"))?;
+/// while let Some(item) = subscription.recv().await {
+///     match item {
+///         Item::Frame(frame) => assert_eq!(frame.data(), "one"),
+///         Item::Lagged(lag) => eprintln!("missed {:?}", lag.missed()),
+///         _ => {}
+///     }
+///     hub.close();
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Frames are read without any reference count in batches:
+///
+/// ```
+/// # use fanfare::{Event, Hub};
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+/// # runtime.block_on(async {
+/// # let hub = Hub::new();
+/// # let mut subscription = hub.subscribe("news")?;
+/// # hub.publish("news", Event::text("one"))?;
+/// # hub.close();
+/// let mut bytes = 0;
+/// while let Some(mut batch) = subscription.recv_batch().await {
+///     batch.for_each(|frame| bytes += frame.len());
+/// }
+/// # assert!(bytes > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping a subscription unsubscribes"]
+pub struct Subscription {
+    topic: Arc<TopicCore>,
+    cursor: Cursor,
+    seat: Seat,
+    policy: LagPolicy,
+    state: State,
+    beats: bool,
+}
+
+/// What one look at the log gave.
+enum Found {
+    Frame(Frame),
+    Lagged(Lag),
+    Nothing,
+    Ended,
+}
+
+impl Subscription {
+    /// Takes a place on `topic`, on which the subscription is counted already.
+    pub(crate) fn start(topic: Arc<TopicCore>, start: Start) -> Result<Self, SubscribeError> {
+        let mut this = Self {
+            seat: topic.subscribers.claim(),
+            cursor: Cursor::at(log::FIRST_OFFSET),
+            policy: LagPolicy::default(),
+            state: State::Reading,
+            beats: false,
+            topic,
+        };
+        let log = &this.topic.log;
+        if log.is_closed() {
+            return Err(SubscribeError::Closed);
+        }
+        let guard = epoch::pin();
+        this.cursor = Cursor::at_end(log, &guard);
+        if let Start::After(id) = start {
+            if id.epoch() != this.topic.epoch {
+                this.state = State::Unknown;
+                this.cursor.jump(log.oldest_offset());
+            } else if id.offset() >= this.cursor.offset() {
+                this.state = State::Unknown;
+            } else {
+                this.cursor.jump(id.offset() + 1);
+            }
+        }
+        this.note_passed();
+        drop(guard);
+        Ok(this)
+    }
+
+    /// Sets what happens on lag. [`LagPolicy::Notify`] unless set.
+    pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The id after which the next event comes.
+    #[must_use]
+    pub fn position(&self) -> EventId {
+        EventId::new(self.topic.epoch, self.cursor.offset() - 1)
+    }
+
+    /// Subscriptions on this topic now, this one included.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.topic.subscriber_count()
+    }
+
+    /// Whether [`poll_ready`](Self::poll_ready) tells when the topic is silent for long (the hub's `heartbeat`). Off
+    /// unless set; [`into_sse`](Self::into_sse) sets it.
+    pub fn set_heartbeats(&mut self, wanted: bool) {
+        if self.beats != wanted {
+            self.beats = wanted;
+            self.topic.subscribers.want_beats(&self.seat, wanted);
+            if wanted {
+                schedule(&self.topic);
+            }
+        }
+    }
+
+    /// Whether events of this hub carry ids, which clients can resume from.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn has_ids(&self) -> bool {
+        self.topic.config().event_ids
+    }
+
+    #[cfg(feature = "http-body")]
+    pub(crate) fn has_history(&self) -> bool {
+        self.topic.config().history
+    }
+
+    fn note_passed(&self) {
+        self.topic
+            .subscribers
+            .set_passed(&self.seat, self.cursor.offset());
+    }
+
+    fn lag(&self, missed: Option<u64>) -> Lag {
+        Lag {
+            missed,
+            resumed_after: self.position(),
+        }
+    }
+
+    /// The notice that a subscription begins with when it cannot tell what it missed.
+    fn unknown_start(&mut self) -> Option<Lag> {
+        if self.state != State::Unknown {
+            return None;
+        }
+        // What is evicted between the start and the first look is part of the unknown.
+        let oldest = self.topic.log.oldest_offset();
+        if self.cursor.offset() < oldest {
+            self.cursor.jump(oldest);
+        }
+        Some(self.apply_policy(None))
+    }
+
+    /// Does what the policy says about `missed` events, and tells about it.
+    fn apply_policy(&mut self, missed: Option<u64>) -> Lag {
+        self.state = State::Reading;
+        let mut missed = missed;
+        match self.policy {
+            LagPolicy::Notify => {}
+            LagPolicy::Disconnect => self.state = State::Ended,
+            LagPolicy::SkipToLatest => {
+                let newest = self.topic.log.end(&epoch::pin()) - 1;
+                let skipped = newest.saturating_sub(self.cursor.offset());
+                if skipped > 0 {
+                    self.cursor.jump(newest);
+                    missed = missed.map(|missed| missed + skipped);
+                }
+            }
+        }
+        self.lag(missed)
+    }
+
+    /// One look, without parking.
+    fn look(&mut self, guard: &Guard) -> Found {
+        if self.state == State::Ended {
+            return Found::Ended;
+        }
+        if let Some(lag) = self.unknown_start() {
+            return Found::Lagged(lag);
+        }
+        let mut reader = Reader::new(&self.topic.log, guard, &mut self.cursor);
+        let step = reader.step();
+        let crossed = reader.crossed();
+        let found = match step {
+            Step::Frame(frame) => Found::Frame(Frame::clone(&frame)),
+            Step::Lagged(missed) => Found::Lagged(self.apply_policy(Some(missed))),
+            Step::Pending => Found::Nothing,
+            Step::Ended => {
+                self.state = State::Ended;
+                Found::Ended
+            }
+        };
+        if crossed {
+            self.note_passed();
+            self.topic.consumed(guard);
+        }
+        found
+    }
+
+    /// Parks; the caller looks once more.
+    fn park(&self, cx: &Context<'_>) {
+        self.note_passed();
+        // Cloned here: no user code runs while the waiter's cell is held.
+        let waker = cx.waker().clone();
+        self.topic.subscribers.arm(&self.seat, waker);
+    }
+
+    /// Takes the next item if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError`] if there is none yet, or the subscription has ended.
+    pub fn try_recv(&mut self) -> Result<Item, TryRecvError> {
+        let guard = epoch::pin();
+        let found = self.look(&guard);
+        log::flush_retired(&guard);
+        match found {
+            Found::Frame(frame) => Ok(Item::Frame(frame)),
+            Found::Lagged(lag) => Ok(Item::Lagged(lag)),
+            Found::Nothing => Err(TryRecvError::Empty),
+            Found::Ended => Err(TryRecvError::Closed),
+        }
+    }
+
+    /// Polls for the next item; `None` when the subscription has ended. Only the waker of the last poll is woken.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        let guard = epoch::pin();
+        let mut found = self.look(&guard);
+        if matches!(found, Found::Nothing) {
+            self.park(cx);
+            found = self.look(&guard);
+            if !matches!(found, Found::Nothing) {
+                self.topic.subscribers.disarm(&self.seat);
+            }
+        }
+        log::flush_retired(&guard);
+        match found {
+            Found::Frame(frame) => Poll::Ready(Some(Item::Frame(frame))),
+            Found::Lagged(lag) => Poll::Ready(Some(Item::Lagged(lag))),
+            Found::Nothing => Poll::Pending,
+            Found::Ended => Poll::Ready(None),
+        }
+    }
+
+    /// Waits for the next item; `None` when the subscription has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn recv(&mut self) -> Option<Item> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Whether there is something to read, without taking it.
+    fn peek(&mut self, guard: &Guard) -> Option<Readiness> {
+        match self.state {
+            State::Ended => return Some(Readiness::Closed),
+            State::Unknown => return Some(Readiness::Readable),
+            State::Reading => {}
+        }
+        match Reader::new(&self.topic.log, guard, &mut self.cursor).peek() {
+            Step::Frame(_) | Step::Lagged(_) => Some(Readiness::Readable),
+            Step::Ended => {
+                self.state = State::Ended;
+                Some(Readiness::Closed)
+            }
+            Step::Pending => None,
+        }
+    }
+
+    /// Polls until there is something to read, the subscription has ended, or a heartbeat is due.
+    ///
+    /// This is what a transport builds on: once it is readable, [`try_batch`](Self::try_batch) borrows the frames.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Readiness> {
+        let guard = epoch::pin();
+        let beat = self.beats && self.topic.subscribers.take_beat(&self.seat);
+        if let Some(ready) = self.peek(&guard) {
+            return Poll::Ready(ready);
+        }
+        if beat {
+            return Poll::Ready(Readiness::Heartbeat);
+        }
+        self.park(cx);
+        if let Some(ready) = self.peek(&guard) {
+            self.topic.subscribers.disarm(&self.seat);
+            return Poll::Ready(ready);
+        }
+        Poll::Pending
+    }
+
+    /// Borrows what is visible now, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError`] if there is nothing yet, or the subscription has ended.
+    pub fn try_batch(&mut self) -> Result<Batch<'_>, TryRecvError> {
+        let guard = epoch::pin();
+        match self.peek(&guard) {
+            Some(Readiness::Readable) => Ok(Batch::new(self, guard)),
+            Some(_) => Err(TryRecvError::Closed),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Waits until something is visible and borrows it; `None` when the subscription has ended.
+    ///
+    /// The way to read at full speed: no reference is counted, and a burst is read under one pin. A batch must not be
+    /// held across an `.await`; the compiler sees to that for futures that have to be `Send`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn recv_batch(&mut self) -> Option<Batch<'_>> {
+        loop {
+            match poll_fn(|cx| self.poll_ready(cx)).await {
+                Readiness::Readable => return Some(Batch::new(self, epoch::pin())),
+                Readiness::Heartbeat => {}
+                Readiness::Closed => return None,
+            }
+        }
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        self.poll_recv(cx)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.topic.subscribers.leave(&self.seat);
+        self.topic.exit(User::Subscription);
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("position", &self.position())
+            .field("policy", &self.policy)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Frames borrowed from the log, in order. What is not taken stays for the next read.
+///
+/// A batch holds a pin, which keeps retired memory of the whole process from being freed: take what is needed and drop
+/// it. It is not `Send`.
+#[must_use = "a batch reads nothing by itself"]
+pub struct Batch<'a> {
+    guard: Guard,
+    subscription: &'a mut Subscription,
+    lag: Option<Lag>,
+    crossed: bool,
+}
+
+impl<'a> Batch<'a> {
+    fn new(subscription: &'a mut Subscription, guard: Guard) -> Self {
+        let mut lag = subscription.unknown_start();
+        if lag.is_none() && subscription.state == State::Reading {
+            let Subscription { topic, cursor, .. } = subscription;
+            if let Step::Lagged(missed) = Reader::new(&topic.log, &guard, cursor).settle() {
+                lag = Some(subscription.apply_policy(Some(missed)));
+            }
+        }
+        Self {
+            guard,
+            subscription,
+            lag,
+            crossed: false,
+        }
+    }
+
+    /// What was missed before the first frame of this batch.
+    #[must_use]
+    pub fn lag(&self) -> Option<Lag> {
+        self.lag
+    }
+
+    /// Takes the next frame. `None` at the end of what was visible when the batch got there.
+    pub fn next_frame(&mut self) -> Option<FrameRef<'_>> {
+        let Subscription {
+            topic,
+            cursor,
+            state,
+            ..
+        } = &mut *self.subscription;
+        if *state != State::Reading {
+            return None;
+        }
+        let mut reader = Reader::new(&topic.log, &self.guard, cursor);
+        // Lag in the middle ends the batch; the next one tells of it.
+        let step = reader.step_in_order();
+        self.crossed |= reader.crossed();
+        match step {
+            Step::Frame(frame) => Some(frame),
+            _ => None,
+        }
+    }
+
+    /// Gives each visible frame to `f` and tells how many there were.
+    pub fn for_each(&mut self, mut f: impl FnMut(&Frame)) -> usize {
+        let Subscription {
+            topic,
+            cursor,
+            state,
+            ..
+        } = &mut *self.subscription;
+        if *state != State::Reading {
+            return 0;
+        }
+        let mut reader = Reader::new(&topic.log, &self.guard, cursor);
+        let mut count = 0;
+        while let Step::Frame(frame) = reader.step_in_order() {
+            f(&frame);
+            count += 1;
+        }
+        self.crossed |= reader.crossed();
+        count
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if self.crossed {
+            self.subscription.note_passed();
+            self.subscription.topic.consumed(&self.guard);
+        }
+        log::flush_retired(&self.guard);
+    }
+}
+
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("lag", &self.lag)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,148 @@
+//! The primitives of a normal build: std, crossbeam-epoch, arc-swap, dashmap.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+pub(crate) use std::thread::Builder as ThreadBuilder;
+
+/// The owner of a hub's parts. It is never a model's subject, so it is std's `Arc` in every build.
+pub(crate) type HostArc<T> = std::sync::Arc<T>;
+/// The weak side of [`HostArc`].
+pub(crate) type HostWeak<T> = std::sync::Weak<T>;
+
+/// Makes a weak reference; a function because loom's `Arc` has none.
+pub(crate) fn downgrade<T: ?Sized>(this: &Arc<T>) -> Weak<T> {
+    Arc::downgrade(this)
+}
+
+/// Puts a sized value behind an unsized `Arc`.
+macro_rules! arc_unsized {
+    ($value:expr => $unsized:ty) => {{
+        let unsized_arc: $crate::sync::Arc<$unsized> = $crate::sync::Arc::new($value);
+        unsized_arc
+    }};
+}
+pub(crate) use arc_unsized;
+
+/// Pinning and deferred destruction.
+pub(crate) mod epoch {
+    pub(crate) use crossbeam_epoch::{Guard, pin};
+
+    /// Drops `value` once every guard that lives now is gone.
+    ///
+    /// # Safety
+    ///
+    /// `value` came from `Box::into_raw`, is retired once, and no thread that pins after this call can reach it.
+    pub(crate) unsafe fn retire<T: Send + 'static>(guard: &Guard, value: *mut T) {
+        let value = crossbeam_epoch::Shared::<T>::from(value.cast_const());
+        // SAFETY: the caller's promises are those of `defer_destroy`; `Shared` and `Box` agree on the pointer.
+        unsafe { guard.defer_destroy(value) };
+    }
+}
+
+/// A cell that readers copy out of and writers replace as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct CowCell<T>(arc_swap::ArcSwapOption<T>);
+
+impl<T> CowCell<T> {
+    pub(crate) fn new() -> Self {
+        Self(arc_swap::ArcSwapOption::const_empty())
+    }
+
+    pub(crate) fn load_full(&self) -> Option<Arc<T>> {
+        self.0.load_full()
+    }
+
+    /// Replaces the value by what `f` makes of it, until no other writer came between.
+    pub(crate) fn rcu(&self, mut f: impl FnMut(Option<&Arc<T>>) -> Option<Arc<T>>) {
+        self.0.rcu(|current| f(current.as_ref()));
+    }
+}
+
+/// A mutable place whose exclusive use is proved by a protocol beside it.
+#[derive(Debug, Default)]
+pub(crate) struct ProtocolCell<T>(std::cell::UnsafeCell<T>);
+
+impl<T> ProtocolCell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    /// Runs `f` on the place.
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+
+/// A probe for models: nothing here.
+#[derive(Debug, Default)]
+pub(crate) struct Witness;
+
+impl Witness {
+    pub(crate) const fn new() -> Self {
+        Self
+    }
+
+    /// In a model: fails if the value is freed, or was made by a thread that did not synchronise with this one.
+    #[inline]
+    #[expect(clippy::unused_self, reason = "the model's witness has a state")]
+    pub(crate) fn check(&self) {}
+}
+
+/// A concurrent map of shards, each behind its own lock.
+pub(crate) struct ShardedMap<K, V>(dashmap::DashMap<K, V>);
+
+impl<K: Eq + Hash, V> ShardedMap<K, V> {
+    /// `shards` is a power of two above one; `None` takes the default for this machine.
+    pub(crate) fn new(shards: Option<usize>) -> Self {
+        Self(match shards {
+            Some(shards) => dashmap::DashMap::with_shard_amount(shards),
+            None => dashmap::DashMap::new(),
+        })
+    }
+
+    /// Runs `f` on the value under the shard's read lock.
+    pub(crate) fn view<Q, R>(&self, key: &Q, f: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.0.view(key, |_, value| f(value))
+    }
+
+    /// Runs `f` on the value, made first if absent, under the shard's write lock.
+    pub(crate) fn view_or_insert<R>(
+        &self,
+        key: K,
+        make: impl FnOnce() -> V,
+        f: impl FnOnce(&V) -> R,
+    ) -> R {
+        let entry = self.0.entry(key).or_insert_with(make);
+        f(entry.value())
+    }
+
+    /// Takes the entry out if `f`, run under the shard's write lock, says so. The caller drops what comes back.
+    pub(crate) fn remove_if<Q>(&self, key: &Q, f: impl FnOnce(&V) -> bool) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.0.remove_if(key, |_, value| f(value))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What `f` makes of each entry, one shard's read lock at a time.
+    pub(crate) fn collect<R>(&self, mut f: impl FnMut(&K, &V) -> R) -> Vec<R> {
+        self.0
+            .iter()
+            .map(|entry| f(entry.key(), entry.value()))
+            .collect()
+    }
+}

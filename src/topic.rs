@@ -1,0 +1,435 @@
+//! A named stream of frames: a log and its subscribers.
+//!
+//! **Role.** [`TopicCore`] joins the two halves: publish is append, then wake; subscribe is a waiter, then a place in the
+//! log. [`Topic`] is the handle that a publisher keeps.
+//!
+//! **Invariants.**
+//! * T2: `users` counts the subscriptions (low half) and handles (high half). It is raised only under a guard of the
+//!   registry that found the topic there, or by somebody who is counted already.
+//! * T3: a subscriber is counted before it takes its place in the log. So a publisher that starts after the
+//!   subscription was made sees it, and may skip the append only when there is none.
+//!
+//! **Orderings.**
+//!
+//! | # | site | operation | ordering | pairs with | model that fails when weaker |
+//! |---|---|---|---|---|---|
+//! | U1 | `enter` | RMW of `users` | Relaxed | the registry's lock orders it | — |
+//! | U2 | `exit` | RMW of `users` | `AcqRel` | the remover's load | `last_leave_vs_subscribe` |
+//! | U3 | `visit`, publishers | fences around `scheduled` | `SeqCst` | each other | — (one thread; see `clock`) |
+
+use std::fmt;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::encode::{EncodeError, encode};
+use crate::event::{Event, Payload};
+use crate::event_id::EventId;
+use crate::frame::Frame;
+use crate::log::{self, Log};
+use crate::stats::StripedCounter;
+use crate::subscribers::Subscribers;
+use crate::sync::epoch::{self, Guard};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, HostArc, Ordering, fence};
+
+/// What all topics of a hub share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) subscribers: StripedCounter,
+    pub(crate) published: StripedCounter,
+}
+
+/// Where a topic stands: told when its last user left, so that it can go.
+pub(crate) trait Home: Send + Sync {
+    fn vacated(&self, topic: &TopicCore);
+}
+
+/// Who uses a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum User {
+    Subscription,
+    Handle,
+}
+
+impl User {
+    const fn one(self) -> u64 {
+        match self {
+            Self::Subscription => 1,
+            Self::Handle => 1 << 32,
+        }
+    }
+}
+
+pub(crate) struct TopicCore<H: ?Sized = dyn Home> {
+    pub(crate) log: Log,
+    pub(crate) subscribers: Subscribers,
+    users: AtomicU64,
+    last_append: AtomicU32,
+    scheduled: AtomicBool,
+    pub(crate) epoch: u64,
+    pub(crate) shared: HostArc<Shared>,
+    home: H,
+}
+
+/// Topics whose subscribers stand in at most this many places of the list are watched for what all have passed: at
+/// most nine subscribers, so the look is short.
+const SMALL_TOPIC_PLACES: usize = 1;
+
+/// What a publish did.
+///
+/// # Examples
+///
+/// ```
+/// use fanfare::{Event, Hub};
+///
+/// let hub = Hub::new();
+/// let nobody = hub.publish("news", Event::text("hello"))?;
+/// assert_eq!((nobody.subscribers(), nobody.id()), (0, None));
+///
+/// let subscription = hub.subscribe("news")?;
+/// let somebody = hub.publish("news", Event::text("hello"))?;
+/// assert_eq!(somebody.subscribers(), 1);
+/// assert_eq!(somebody.id().map(|id| id.offset()), Some(1));
+/// # drop(subscription);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "publishing to nobody is not an error: it is told here"]
+pub struct Published {
+    subscribers: usize,
+    id: Option<EventId>,
+    bytes: usize,
+}
+
+impl Published {
+    pub(crate) fn to_nobody(bytes: usize) -> Self {
+        Self {
+            subscribers: 0,
+            id: None,
+            bytes,
+        }
+    }
+
+    /// Subscribers that the topic had when the event was appended: each gets it, or is told that it missed it.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.subscribers
+    }
+
+    /// Where the event stands, whether or not the id is sent with it. `None` if the event was not kept: nobody was
+    /// there, and the hub keeps no history.
+    #[must_use]
+    pub fn id(&self) -> Option<EventId> {
+        self.id
+    }
+
+    /// Size of the encoded event, in bytes, without its id.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Why an event was not published. Nothing was appended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The event could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The hub or the topic is closed.
+    #[error("the topic is closed")]
+    Closed,
+}
+
+impl<H: Home> TopicCore<H> {
+    pub(crate) fn new(shared: HostArc<Shared>, epoch: u64, home: H) -> Self {
+        Self {
+            log: Log::new(),
+            subscribers: Subscribers::new(),
+            users: AtomicU64::new(0),
+            last_append: AtomicU32::new(shared.clock.now()),
+            scheduled: AtomicBool::new(false),
+            epoch,
+            shared,
+            home,
+        }
+    }
+}
+
+impl TopicCore {
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// Counts a user in (T2).
+    pub(crate) fn enter(&self, user: User) {
+        // Relaxed: the guard, or the user that is there, orders it. U1
+        self.users.fetch_add(user.one(), Ordering::Relaxed);
+        if user == User::Subscription {
+            self.shared.subscribers.add(1);
+        }
+    }
+
+    /// Counts a user out; the last one has the topic removed.
+    pub(crate) fn exit(&self, user: User) {
+        if user == User::Subscription {
+            self.shared.subscribers.add(-1);
+        }
+        // AcqRel: what the users did is done before the topic goes. U2
+        if self.users.fetch_sub(user.one(), Ordering::AcqRel) == user.one() {
+            self.home.vacated(self);
+        }
+    }
+
+    /// Has the topic removed if it is dead: for changes other than a user's exit.
+    pub(crate) fn offer_to_go(&self) {
+        // Relaxed: the registry looks again under its lock.
+        if self.users.load(Ordering::Relaxed) == 0 {
+            self.home.vacated(self);
+        }
+    }
+
+    /// Whether the registry may drop the topic; asked under its write lock.
+    pub(crate) fn is_dead(&self) -> bool {
+        // Acquire: pairs with `exit`. U2
+        let users = self.users.load(Ordering::Acquire);
+        users == 0 && !(self.config().history && !self.log.is_closed() && self.log.has_chain())
+    }
+
+    pub(crate) fn subscriber_count(&self) -> usize {
+        // Relaxed: T3 is an order that the callers have among themselves.
+        (self.users.load(Ordering::Relaxed) & 0xffff_ffff) as usize
+    }
+
+    /// Appends `frame`, unless nobody could ever read it. The caller wakes afterwards, without the guard.
+    pub(crate) fn append(
+        &self,
+        frame: Frame,
+        guard: &Guard,
+    ) -> Result<(Published, bool), log::LogClosed> {
+        let bytes = frame.len();
+        let subscribers = self.subscriber_count();
+        if subscribers == 0 && !self.config().history {
+            if self.log.is_closed() {
+                return Err(log::LogClosed);
+            }
+            return Ok((Published::to_nobody(bytes), false));
+        }
+        let clock = &self.shared.clock;
+        let appended = self
+            .log
+            .append(frame, self.epoch, || clock.refresh(), guard)?;
+        let now = clock.now();
+        // Stored only when changed, so that the line stays shared among publishers. Relaxed: a time.
+        if self.last_append.load(Ordering::Relaxed) != now {
+            self.last_append.store(now, Ordering::Relaxed);
+        }
+        self.log.retain(&self.config().retention, now, guard);
+        self.shared.published.add(1);
+        let published = Published {
+            subscribers,
+            id: Some(EventId::new(self.epoch, appended.offset)),
+            bytes,
+        };
+        Ok((published, appended.began_chain))
+    }
+
+    /// What a reader does when it has passed the end of a segment: a small topic frees what all have read.
+    pub(crate) fn consumed(&self, guard: &Guard) {
+        if self.config().history {
+            return;
+        }
+        if let Some(passed) = self.subscribers.least_passed(SMALL_TOPIC_PLACES) {
+            self.log.evict_passed(passed, guard);
+        }
+    }
+
+    /// Ends the topic: its log, and its readers when they have read it.
+    pub(crate) fn close(&self) {
+        let guard = epoch::pin();
+        self.log.close(&guard);
+        drop(guard);
+        self.subscribers.wake();
+    }
+
+    /// One visit of the hub's clock. Tells whether the topic needs more of them.
+    pub(crate) fn visit(&self, now: u32, phase: usize) -> bool {
+        let config = self.config();
+        // Relaxed: a time.
+        let quiet = now.wrapping_sub(self.last_append.load(Ordering::Relaxed));
+        // A publisher's clock may be ahead of the visit's.
+        let quiet = if quiet > u32::MAX / 2 { 0 } else { quiet };
+        self.tidy(quiet, now);
+        if quiet >= config.quiet_ticks {
+            self.subscribers.beat(phase, crate::clock::PHASES);
+        }
+        let needed = || self.log.has_chain() || self.subscribers.has_beat_wanters();
+        if needed() {
+            return true;
+        }
+        // Relaxed, and a fence: U3.
+        self.scheduled.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        // Relaxed: whoever turns the flag back schedules the topic.
+        let keep = needed() && !self.scheduled.swap(true, Ordering::Relaxed);
+        if !keep {
+            self.offer_to_go();
+        }
+        keep
+    }
+
+    /// Drops what is too old, and the whole chain of an idle log.
+    fn tidy(&self, quiet: u32, now: u32) {
+        if !self.log.has_chain() {
+            return;
+        }
+        let config = self.config();
+        let guard = epoch::pin();
+        let age = config.retention.age_ticks;
+        self.log.evict_aged(age, now, &guard);
+        let least = self.subscribers.least_passed(usize::MAX).unwrap_or(0);
+        if quiet > age {
+            self.log.release(u64::MAX, &guard);
+        } else if !config.history && quiet >= config.idle_ticks {
+            self.log.release(least, &guard);
+        }
+        let lost_unread = least < self.log.oldest_offset();
+        log::flush_retired(&guard);
+        drop(guard);
+        if lost_unread {
+            // Somebody may be parked before a hole that is gone.
+            self.subscribers.wake();
+        }
+    }
+}
+
+/// Has the hub's clock visit `topic`: it came to hold a chain, or to have a subscriber that wants heartbeats.
+pub(crate) fn schedule(topic: &Arc<TopicCore>) {
+    // U3: pairs with the fence in `visit`.
+    fence(Ordering::SeqCst);
+    // Relaxed: the one who turns the flag schedules.
+    if !topic.scheduled.swap(true, Ordering::Relaxed) {
+        topic.shared.clock.refresh();
+        topic.shared.clock.schedule(topic);
+    }
+}
+
+/// What follows an append, when the guards are gone: the clock, the collector, the wakes.
+pub(crate) fn after_append(topic: &Arc<TopicCore>, began_chain: bool) {
+    if began_chain {
+        schedule(topic);
+    }
+    topic.subscribers.wake();
+}
+
+impl<H: ?Sized> fmt::Debug for TopicCore<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topic")
+            .field("epoch", &format_args!("{:016x}", self.epoch))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A handle on one topic: publishes without looking the topic up.
+///
+/// The topic stays as long as the handle, also without subscribers. Clones are cheap. Dropping the hub's last clone
+/// closes the topic.
+///
+/// # Examples
+///
+/// ```
+/// use fanfare::{Event, Hub};
+///
+/// let hub = Hub::new();
+/// let prices = hub.topic("prices")?;
+/// let mut subscription = hub.subscribe("prices")?;
+/// assert_eq!(prices.publish(Event::json(&42))?.subscribers(), 1);
+/// # let _ = subscription.try_recv();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a handle does nothing by itself"]
+pub struct Topic(Arc<TopicCore>);
+
+impl Topic {
+    /// Takes over a topic on which the handle is counted already.
+    pub(crate) fn counted(core: Arc<TopicCore>) -> Self {
+        Self(core)
+    }
+
+    /// Publishes to the subscribers of this topic; see [`Hub::publish`](crate::Hub::publish).
+    ///
+    /// Lock-free: no map is looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] if the event cannot be encoded or the topic is closed.
+    pub fn publish<P: Payload>(&self, event: Event<'_, P>) -> Result<Published, PublishError> {
+        let config = self.0.config();
+        let frame = encode(event, config.max_event_bytes, config.event_ids)?;
+        self.append(frame)
+    }
+
+    pub(crate) fn append(&self, frame: Frame) -> Result<Published, PublishError> {
+        let guard = epoch::pin();
+        let (published, began_chain) = self
+            .0
+            .append(frame, &guard)
+            .map_err(|log::LogClosed| PublishError::Closed)?;
+        log::flush_retired(&guard);
+        drop(guard);
+        after_append(&self.0, began_chain);
+        Ok(published)
+    }
+
+    /// Subscriptions on this topic now.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.0.subscriber_count()
+    }
+
+    /// The id after which the next event comes.
+    #[must_use]
+    pub fn position(&self) -> EventId {
+        EventId::new(self.0.epoch, self.0.log.end(&epoch::pin()) - 1)
+    }
+
+    /// Bytes of encoded events that the topic's log holds now.
+    #[must_use]
+    pub fn retained_bytes(&self) -> u64 {
+        self.0.log.bytes()
+    }
+
+    /// Events that the topic's log holds now, including those being published.
+    #[must_use]
+    pub fn retained_events(&self) -> u64 {
+        let end = self.0.log.end(&epoch::pin());
+        end.saturating_sub(self.0.log.oldest_offset())
+    }
+
+    /// Whether the topic is closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.log.is_closed()
+    }
+}
+
+impl Clone for Topic {
+    fn clone(&self) -> Self {
+        self.0.enter(User::Handle);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        self.0.exit(User::Handle);
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,225 @@
+//! Server-Sent Events as an HTTP response body.
+//!
+//! The frames are in `text/event-stream` form already. The body copies all that is visible at one poll into one chunk,
+//! so a reader with a backlog gets it in few writes, and the count of each frame stays untouched.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body, Frame as BodyFrame};
+
+use crate::subscription::{Batch, Lag, Readiness, Subscription};
+
+/// A chunk is sent when it has this many bytes, if not before; one larger event makes one larger chunk.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A frame of at least this many bytes that stands alone is shared with the body, not copied.
+const SHARE_BYTES: usize = 16 * 1024;
+
+/// A comment: proxies and clients see a sign of life, `EventSource` ignores it.
+const HEARTBEAT: &[u8] = b":\n\n";
+
+/// A response that streams a subscription as `text/event-stream`. Made by [`Subscription::into_sse`].
+///
+/// With the feature `axum` it is a response as it stands. Elsewhere, [`headers`](Self::headers) and
+/// [`into_body`](Self::into_body) go into one.
+///
+/// # Delivery
+///
+/// Events are sent as they come, a backlog coalesced into chunks of about 64 KiB. After the hub's `heartbeat` of silence
+/// an empty comment is sent. Lag is an event named `lag` with the data `{"missed":N}`, or `{"missed":null}` if nobody can
+/// tell; its id is the one just before the first event that follows, so a client that reconnects then continues
+/// there. If the hub keeps history, the stream begins with an id of its own, so that a client that loses the
+/// connection before its first event misses none. The stream ends when the subscription ends; `EventSource` then
+/// reconnects after its `retry` time.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use axum::{Router, extract::{Path, State}, http::{HeaderMap, StatusCode}, response::IntoResponse, routing::get};
+/// use fanfare::{EventId, Hub};
+///
+/// async fn events(
+///     State(hub): State<Hub>,
+///     Path(topic): Path<String>,
+///     headers: HeaderMap,
+/// ) -> Result<impl IntoResponse, StatusCode> {
+///     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<EventId>().ok());
+///     let subscription = match last {
+///         Some(id) => hub.subscribe_from(topic.as_str(), id),
+///         None => hub.subscribe(topic.as_str()),
+///     };
+///     let subscription = subscription.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+///     Ok(subscription.into_sse().retry(Duration::from_secs(2)))
+/// }
+///
+/// let app: Router = Router::new().route("/events/{topic}", get(events)).with_state(Hub::new());
+/// # drop(app);
+/// ```
+#[derive(Debug)]
+#[must_use = "a response does nothing until it is returned"]
+pub struct Sse {
+    subscription: Subscription,
+    retry: Option<Duration>,
+    prime: bool,
+}
+
+impl Subscription {
+    /// Streams this subscription as Server-Sent Events.
+    pub fn into_sse(mut self) -> Sse {
+        self.set_heartbeats(true);
+        Sse {
+            prime: self.has_ids() && self.has_history(),
+            subscription: self,
+            retry: None,
+        }
+    }
+}
+
+impl Sse {
+    /// Sends a `retry:` field first: how long the client waits before it reconnects, in whole milliseconds.
+    pub fn retry(mut self, delay: Duration) -> Self {
+        self.retry = Some(delay);
+        self
+    }
+
+    /// Whether the stream begins with a block of only an id: on by default if the hub keeps history. Turn it off for
+    /// clients that take such a block for an event.
+    pub fn prime(mut self, prime: bool) -> Self {
+        self.prime = prime;
+        self
+    }
+
+    /// The headers of the response: the content type, and what keeps caches and proxies from holding events back.
+    #[must_use]
+    pub fn headers() -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-cache, no-transform"),
+        );
+        headers.insert(
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        );
+        headers
+    }
+
+    /// The body of the response.
+    pub fn into_body(self) -> SseBody {
+        let mut opening = String::new();
+        if let Some(retry) = self.retry {
+            // Writing to a string does not fail.
+            let _ = write!(opening, "retry: {}\n\n", retry.as_millis());
+        }
+        if self.prime {
+            let _ = write!(opening, "id: {}\n\n", self.subscription.position());
+        }
+        if opening.is_empty() {
+            // Something must be sent at once, or the client does not learn that the stream is open.
+            opening.push_str(":\n\n");
+        }
+        SseBody {
+            with_ids: self.subscription.has_ids(),
+            subscription: self.subscription,
+            opening: Some(opening.into()),
+        }
+    }
+
+    /// The whole response.
+    #[must_use]
+    pub fn into_http(self) -> http::Response<SseBody> {
+        let mut response = http::Response::new(self.into_body());
+        *response.headers_mut() = Self::headers();
+        response
+    }
+}
+
+#[cfg(feature = "axum")]
+impl axum_core::response::IntoResponse for Sse {
+    fn into_response(self) -> axum_core::response::Response {
+        self.into_http().map(axum_core::body::Body::new)
+    }
+}
+
+/// The body of an SSE response: an [`http_body::Body`] that never fails.
+#[derive(Debug)]
+#[must_use = "a body does nothing until it is polled"]
+pub struct SseBody {
+    subscription: Subscription,
+    opening: Option<Bytes>,
+    with_ids: bool,
+}
+
+impl SseBody {
+    /// The subscription behind the body.
+    pub fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+}
+
+impl Body for SseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, Infallible>>> {
+        let data = |bytes| Poll::Ready(Some(Ok(BodyFrame::data(bytes))));
+        if let Some(opening) = self.opening.take() {
+            return data(opening);
+        }
+        loop {
+            match ready!(self.subscription.poll_ready(cx)) {
+                Readiness::Closed => return Poll::Ready(None),
+                Readiness::Heartbeat => return data(Bytes::from_static(HEARTBEAT)),
+                Readiness::Readable => {
+                    let with_ids = self.with_ids;
+                    if let Ok(batch) = self.subscription.try_batch() {
+                        let chunk = gather(batch, with_ids);
+                        if !chunk.is_empty() {
+                            return data(chunk);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One chunk of what a batch holds.
+fn gather(mut batch: Batch<'_>, with_ids: bool) -> Bytes {
+    let mut chunk = BytesMut::new();
+    if let Some(lag) = batch.lag() {
+        write_lag(&mut chunk, lag, with_ids);
+    }
+    while chunk.len() < CHUNK_BYTES {
+        let Some(frame) = batch.next_frame() else {
+            break;
+        };
+        if chunk.is_empty() && frame.len() >= SHARE_BYTES {
+            return frame.to_bytes();
+        }
+        chunk.extend_from_slice(frame.as_sse());
+    }
+    chunk.freeze()
+}
+
+fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool) {
+    // Writing to a buffer that grows does not fail.
+    if with_id {
+        let _ = writeln!(chunk, "id: {}", lag.resumed_after());
+    }
+    let _ = match lag.missed() {
+        Some(missed) => write!(chunk, "event: lag\ndata: {{\"missed\":{missed}}}\n\n"),
+        None => write!(chunk, "event: lag\ndata: {{\"missed\":null}}\n\n"),
+    };
+}
