@@ -1,0 +1,49 @@
+//! Models of fanfare's races. The sources of the library are compiled here once more, with loom behind `sync`.
+//!
+//! Run with `cargo loom`; see CONTRIBUTING.md.
+
+#[cfg(not(fanfare_loom))]
+compile_error!("the models need `--cfg fanfare_loom`: run `cargo loom`, or ci/loom.sh");
+
+macro_rules! sources {
+    ($($(#[$attribute:meta])* $path:literal $name:ident)*) => {
+        $(
+            #[path = $path]
+            #[allow(dead_code, unreachable_pub, unused_imports, reason = "models use a part of it")]
+            $(#[$attribute])*
+            mod $name;
+        )*
+    };
+}
+
+sources! {
+    "../../src/clock.rs" clock
+    "../../src/config.rs" config
+    "../../src/encode/mod.rs" encode
+    "../../src/event.rs" event
+    "../../src/event_id.rs" event_id
+    "../../src/frame.rs" frame
+    "../../src/hub.rs" hub
+    "../../src/log/mod.rs" log
+    "../../src/registry.rs" registry
+    "../../src/stats.rs" stats
+    "../../src/subscribers/mod.rs" subscribers
+    "../../src/subscription.rs" subscription
+    "../../src/sync.rs" sync
+    "../../src/topic.rs" topic
+}
+
+pub use config::{ConfigError, HubBuilder};
+pub use encode::{EncodeError, MAX_NAME_BYTES};
+pub use event::{Event, Json, Payload, RawJson, Text};
+pub use event_id::{EventId, ParseEventIdError};
+pub use frame::{Frame, FrameRef};
+pub use hub::{Hub, PublishedMany};
+pub use stats::HubStats;
+pub use subscription::{
+    Batch, Item, Lag, LagPolicy, Readiness, SubscribeError, Subscription, TryRecvError,
+};
+pub use topic::{PublishError, Published, Topic};
+
+#[cfg(test)]
+mod models;
