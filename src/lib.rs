@@ -78,3 +78,8 @@ pub use subscription::{
 pub use topic::{PublishError, Published, Topic};
 #[cfg(feature = "http-body")]
 pub use transport::{Sse, SseBody};
+
+/// The examples of the README, compiled and run with the doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -218,6 +218,7 @@ impl<'g> Reader<'g> {
 
     /// Looks up the cursor's offset, or the first retained one above it.
     fn locate(&self) -> (Place<'g>, u64) {
+        let mut last = None;
         loop {
             let floor = self.log.oldest_offset();
             let offset = self.cursor.offset.max(floor);
@@ -230,7 +231,8 @@ impl<'g> Reader<'g> {
                     return (Place::In(oldest), offset);
                 }
             }
-            let found = match self.log.tail() {
+            let tail = self.log.tail();
+            let found = match tail {
                 Link::Segment(tail) => self.search_back(tail, offset),
                 Link::Vacant(end) if end == offset => return (Place::Vacant, offset),
                 Link::Closed(end) if end == offset => return (Place::Closed, offset),
@@ -240,7 +242,13 @@ impl<'g> Reader<'g> {
             if let Some(segment) = found.or_else(|| self.search_forward(offset)) {
                 return (Place::In(segment), offset);
             }
-            // Evicted meanwhile, or the tail was moving: the next look finds something newer.
+            // Evicted meanwhile, or the tail was moving: the next look finds something newer. If it finds the same, the
+            // publisher that began the chain has not linked it to `oldest` yet (L5), and the chain was cut off since.
+            // That publisher fills its slot after it linked the chain, and then wakes: until then there is a hole here.
+            let seen = (floor, self.log.oldest(), tail);
+            if last.replace(seen) == Some(seen) {
+                return (Place::Vacant, offset);
+            }
         }
     }
 

@@ -83,14 +83,15 @@ impl Subscription {
 }
 
 impl Sse {
-    /// Sends a `retry:` field first: how long the client waits before it reconnects, in whole milliseconds.
+    /// Sends a `retry:` field first: how long the client waits before it reconnects, in whole milliseconds. It stands
+    /// in one block with the opening id, if there is one.
     pub fn retry(mut self, delay: Duration) -> Self {
         self.retry = Some(delay);
         self
     }
 
-    /// Whether the stream begins with a block of only an id: on by default if the hub keeps history. Turn it off for
-    /// clients that take such a block for an event.
+    /// Whether the stream begins with a block that has an id and no data: on by default if the hub keeps history. By
+    /// the rules it moves the client's place and fires nothing; turn it off for clients that take it for an event.
     pub fn prime(mut self, prime: bool) -> Self {
         self.prime = prime;
         self
@@ -115,17 +116,18 @@ impl Sse {
     /// The body of the response.
     pub fn into_body(self) -> SseBody {
         let mut opening = String::new();
+        // Writing to a string does not fail.
         if let Some(retry) = self.retry {
-            // Writing to a string does not fail.
-            let _ = write!(opening, "retry: {}\n\n", retry.as_millis());
+            let _ = writeln!(opening, "retry: {}", retry.as_millis());
         }
         if self.prime {
-            let _ = write!(opening, "id: {}\n\n", self.subscription.position());
+            let _ = writeln!(opening, "id: {}", self.subscription.position());
         }
         if opening.is_empty() {
             // Something must be sent at once, or the client does not learn that the stream is open.
-            opening.push_str(":\n\n");
+            opening.push_str(":\n");
         }
+        opening.push('\n');
         SseBody {
             with_ids: self.subscription.has_ids(),
             subscription: self.subscription,

@@ -1,0 +1,754 @@
+//! The example `live`, as its users meet it: the built binary, real sockets, bytes.
+//!
+//! What the server streams is read by an independent parser, `eventsource-stream`. Nothing here sleeps: every wait is
+//! for a condition, and [`within`] bounds it.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test, helpers included, a panic is the report"
+)]
+
+use std::env::consts::EXE_SUFFIX;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use eventsource_stream::{Event, EventStreamError, Eventsource as _};
+use futures_util::{Stream, StreamExt as _, stream};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+/// Far more than any step takes, so that only a real hang exceeds it.
+const BOUND: Duration = Duration::from_secs(20);
+
+/// What the server takes as a body, in bytes; the 413 names it.
+const BODY_LIMIT: usize = 256 * 1024;
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(BOUND, future)
+        .await
+        .unwrap_or_else(|_| panic!("still waiting for {what} after {BOUND:?}"))
+}
+
+// ------------------------------------------------------------------------------------------------ the server
+
+/// `target/<profile>/examples/live`, beside `target/<profile>/deps/<this test>`.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let binary = profile.join("examples").join(format!("live{EXE_SUFFIX}"));
+    let hint = "`cargo test` builds it; with `--test live` run `cargo build --example live` first";
+    let built = binary
+        .metadata()
+        .unwrap_or_else(|error| panic!("{}: {error}; {hint}", binary.display()));
+    // Cargo's own list of what the binary was made from: a test of an old binary would say nothing.
+    let sources = std::fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
+    for source in sources.split_ascii_whitespace().skip(1) {
+        let changed = Path::new(source)
+            .metadata()
+            .and_then(|source| source.modified());
+        let stale = changed.is_ok_and(|changed| changed > built.modified().unwrap());
+        assert!(
+            !stale,
+            "{} is older than {source}; {hint}",
+            binary.display()
+        );
+    }
+    binary
+}
+
+/// A running `live`, killed when dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let mut child = Command::new(binary())
+            .args(["--listen", "127.0.0.1:0", "--workers", "2"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = within("the greeting", lines.next_line())
+            .await
+            .unwrap()
+            .unwrap();
+        let (_, address) = first.split_once("http://").unwrap();
+        Self {
+            child,
+            address: address.trim().to_owned(),
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        within("a connection", TcpStream::connect(&self.address))
+            .await
+            .unwrap()
+    }
+
+    /// Sends `request` as it stands and reads the whole answer.
+    async fn exchange(&self, request: &[u8]) -> Response {
+        let mut stream = self.connect().await;
+        within("the request to be taken", stream.write_all(request))
+            .await
+            .unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut response = read_head(&mut reader).await;
+        let length = response
+            .header("content-length")
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0);
+        response.body.resize(length, 0);
+        within("the body", reader.read_exact(&mut response.body))
+            .await
+            .unwrap();
+        response
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.exchange(
+            format!("GET {path} HTTP/1.1\r\nHost: live\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .await
+    }
+
+    async fn post(&self, path: &str, content_type: &str, body: &[u8]) -> Response {
+        let mut request = format!(
+            "POST {path} HTTP/1.1\r\nHost: live\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        self.exchange(&request).await
+    }
+
+    /// Publishes and gives the answer, which must be a success.
+    async fn publish(&self, topic: &str, content_type: &str, body: &str) -> Value {
+        let response = self
+            .post(&format!("/publish/{topic}"), content_type, body.as_bytes())
+            .await;
+        assert_eq!(response.status, 200, "{response:?}");
+        response.json()
+    }
+
+    async fn publish_text(&self, topic: &str, body: &str) -> Value {
+        self.publish(topic, "text/plain", body).await
+    }
+
+    /// Subscribes; the subscription is in place when this returns.
+    async fn events(&self, path: &str, extra_headers: &str) -> Events {
+        let mut stream = self.connect().await;
+        let request = format!(
+            "GET /events/{path} HTTP/1.1\r\nHost: live\r\nAccept: text/event-stream\r\n{extra_headers}\r\n"
+        );
+        within(
+            "the request to be taken",
+            stream.write_all(request.as_bytes()),
+        )
+        .await
+        .unwrap();
+        let mut reader = BufReader::new(stream);
+        let head = read_head(&mut reader).await;
+        assert_eq!(head.status, 200, "{head:?}");
+        assert_eq!(head.header("content-type"), Some("text/event-stream"));
+        assert_eq!(head.header("transfer-encoding"), Some("chunked"));
+        let chunks = stream::unfold(reader, |mut reader| async move {
+            match read_chunk(&mut reader).await {
+                Ok(chunk) if chunk.is_empty() => None,
+                chunk => Some((chunk, reader)),
+            }
+        });
+        Events {
+            stream: Box::pin(chunks.eventsource()),
+        }
+    }
+
+    async fn resume(&self, topic: &str, id: &str) -> Events {
+        self.events(topic, &format!("Last-Event-ID: {id}\r\n"))
+            .await
+    }
+}
+
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Response {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/json"),
+            "{self:?}"
+        );
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The code and the message of an error, which must be of the given status.
+    fn error(&self, status: u16) -> (String, String) {
+        assert_eq!(self.status, status, "{self:?}");
+        let body = self.json();
+        let text = |key: &str| body["error"][key].as_str().unwrap().to_owned();
+        (text("code"), text("message"))
+    }
+}
+
+async fn read_head(reader: &mut BufReader<TcpStream>) -> Response {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        let read = within("the head of the answer", reader.read_line(&mut line))
+            .await
+            .unwrap();
+        assert_ne!(read, 0, "the connection ended within the head: {lines:?}");
+        if line == "\r\n" {
+            break;
+        }
+        lines.push(line.trim_end().to_owned());
+    }
+    let status = lines[0].split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines[1..]
+        .iter()
+        .map(|line| line.split_once(':').unwrap())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    Response {
+        status,
+        headers,
+        body: Vec::new(),
+    }
+}
+
+/// One chunk of a chunked body; empty for the last one, an error if the connection ends without it.
+async fn read_chunk(reader: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
+    let mut size = String::new();
+    reader.read_line(&mut size).await?;
+    let size = usize::from_str_radix(size.trim_end(), 16)
+        .map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+    let mut chunk = vec![0; size + 2];
+    reader.read_exact(&mut chunk).await?;
+    chunk.truncate(size);
+    Ok(chunk)
+}
+
+/// One open event stream.
+struct Events {
+    stream: Pin<Box<dyn Stream<Item = Result<Event, EventStreamError<io::Error>>> + Send>>,
+}
+
+impl Events {
+    async fn next(&mut self) -> Event {
+        within("an event", self.stream.next())
+            .await
+            .expect("the stream ended")
+            .unwrap()
+    }
+
+    async fn take(&mut self, count: usize) -> Vec<Event> {
+        let mut events = Vec::with_capacity(count);
+        while events.len() < count {
+            events.push(self.next().await);
+        }
+        events
+    }
+
+    /// Reads until the last chunk.
+    async fn end(&mut self) {
+        while let Some(event) = within("the end of the stream", self.stream.next()).await {
+            event.expect("the stream broke off");
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ delivery
+
+#[tokio::test]
+async fn an_event_reaches_every_subscriber_of_its_topic_and_no_other() {
+    let server = Server::start().await;
+    let mut first = server.events("orders", "").await;
+    let mut second = server.events("orders", "").await;
+    let mut other = server.events("bills", "").await;
+
+    let receipt = server
+        .publish("orders", "application/json; charset=utf-8", r#"{"n":1}"#)
+        .await;
+    assert_eq!(receipt["subscribers"], 2);
+    let event = first.next().await;
+    assert_eq!(
+        (event.event.as_str(), event.data.as_str()),
+        ("message", r#"{"n":1}"#)
+    );
+    assert_eq!(receipt["id"], event.id);
+    assert_eq!(second.next().await, event);
+
+    server.publish_text("bills", "for the other").await;
+    assert_eq!(other.next().await.data, "for the other");
+}
+
+#[tokio::test]
+async fn publishing_to_nobody_is_no_error() {
+    let server = Server::start().await;
+    let receipt = server.publish_text("nobody", "hello").await;
+    assert_eq!(receipt["subscribers"], 0);
+}
+
+#[tokio::test]
+async fn text_keeps_its_lines() {
+    let server = Server::start().await;
+    let mut events = server.events("text", "").await;
+    let cases = [
+        ("one", "one"),
+        ("one\ntwo\n\nfour\n", "one\ntwo\n\nfour\n"),
+        ("dos\r\nmac\rend", "dos\nmac\nend"),
+        (
+            " leading space, : colon, id: 7",
+            " leading space, : colon, id: 7",
+        ),
+        (
+            "Grüße, 世界 \u{2028} \u{1f3ba}",
+            "Grüße, 世界 \u{2028} \u{1f3ba}",
+        ),
+    ];
+    for (sent, seen) in cases {
+        server.publish_text("text", sent).await;
+        assert_eq!(events.next().await.data, seen);
+    }
+}
+
+#[tokio::test]
+async fn json_keeps_its_value_over_lines() {
+    let server = Server::start().await;
+    let mut events = server.events("json", "").await;
+    let pretty = "{\n  \"a\": [1,\r\n 2],\n\t\"b\": \"line\\nbreak\"\n}";
+    server
+        .publish("json", "application/cloudevents+json", pretty)
+        .await;
+    let seen: Value = serde_json::from_str(&events.next().await.data).unwrap();
+    assert_eq!(seen, serde_json::from_str::<Value>(pretty).unwrap());
+}
+
+#[tokio::test]
+async fn a_name_becomes_the_type_of_the_event() {
+    let server = Server::start().await;
+    let mut events = server.events("named", "").await;
+    server
+        .publish_text("named?event=tick%20t%C3%B6ck", "x")
+        .await;
+    assert_eq!(events.next().await.event, "tick töck");
+    server.publish_text("named?event=", "x").await;
+    assert_eq!(events.next().await.event, "message");
+}
+
+#[tokio::test]
+async fn topics_are_percent_decoded() {
+    let server = Server::start().await;
+    let mut events = server.events("a%2Fb%20%E4%B8%96", "").await;
+    server.publish_text("a%2fb%20%e4%b8%96", "x").await;
+    assert_eq!(events.next().await.data, "x");
+    let longest = "ä"
+        .repeat(128)
+        .bytes()
+        .fold(String::new(), |path, byte| format!("{path}%{byte:02X}"));
+    assert_eq!(server.publish_text(&longest, "x").await["subscribers"], 0);
+}
+
+#[tokio::test]
+async fn the_demo_topic_speaks_by_itself() {
+    let server = Server::start().await;
+    let mut events = server.events("machine", "").await;
+    let (mut own, mut host) = (false, !cfg!(target_os = "linux"));
+    while !(own && host) {
+        let event = events.next().await;
+        let data: Value = serde_json::from_str(&event.data).unwrap();
+        match event.event.as_str() {
+            "fanfare" => {
+                assert!(
+                    data["at"].is_u64() && data["published_per_s"].is_number(),
+                    "{data}"
+                );
+                // The first may have been measured just before this subscription.
+                own = data["subscribers"] == 1;
+            }
+            "host" => {
+                assert!(data["load"][2].is_number(), "{data}");
+                host = data["memory_total_mib"].as_u64() > Some(0);
+            }
+            other => panic!("an event named {other}"),
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ resuming
+
+#[tokio::test]
+async fn resuming_neither_misses_nor_repeats() {
+    let server = Server::start().await;
+    let mut events = server.events("log", "").await;
+    for n in 0..3 {
+        server.publish_text("log", &n.to_string()).await;
+    }
+    let before = events.take(3).await;
+    drop(events);
+    for n in 3..8 {
+        server.publish_text("log", &n.to_string()).await;
+    }
+
+    let mut resumed = server.resume("log", &before[2].id).await;
+    server.publish_text("log", "8").await;
+    let data: Vec<_> = resumed
+        .take(6)
+        .await
+        .into_iter()
+        .map(|event| event.data)
+        .collect();
+    assert_eq!(data, ["3", "4", "5", "6", "7", "8"]);
+
+    // From a page, which cannot set the header; and the header, which a browser keeps fresh, goes before the address.
+    let mut resumed = server
+        .events(&format!("log?last_event_id={}", before[1].id), "")
+        .await;
+    assert_eq!(resumed.next().await.data, "2");
+    let header = format!("Last-Event-ID: {}\r\n", before[0].id);
+    let mut resumed = server
+        .events(&format!("log?last_event_id={}", before[2].id), &header)
+        .await;
+    assert_eq!(resumed.next().await.data, "1");
+}
+
+#[tokio::test]
+async fn an_id_of_another_life_is_told_as_a_lag() {
+    let server = Server::start().await;
+    server.publish_text("log", "old").await;
+    let mut events = server.resume("log", "00c0ffee00c0ffee-7").await;
+    server.publish_text("log", "new").await;
+    let lag = events.next().await;
+    assert_eq!(
+        (lag.event.as_str(), lag.data.as_str()),
+        ("lag", r#"{"missed":null}"#)
+    );
+    let mut data = events.next().await.data;
+    if data == "old" {
+        data = events.next().await.data;
+    }
+    assert_eq!(data, "new");
+}
+
+#[tokio::test]
+async fn what_is_no_longer_kept_is_counted() {
+    let server = Server::start().await;
+    let first = server.publish_text("log", "first").await["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    // Twelve of these are more than the server keeps of one topic.
+    let large = "x".repeat(BODY_LIMIT / 2);
+    for n in 0..12 {
+        server.publish_text("log", &format!("{n} {large}")).await;
+    }
+    let mut events = server.resume("log", &first).await;
+    let lag = events.next().await;
+    assert_eq!(lag.event, "lag");
+    let missed = serde_json::from_str::<Value>(&lag.data).unwrap()["missed"]
+        .as_u64()
+        .unwrap();
+    assert!(missed > 0);
+    let next = events.next().await.data;
+    assert_eq!(
+        next.split(' ').next(),
+        Some(missed.to_string().as_str()),
+        "the first event kept follows the lag"
+    );
+}
+
+// ------------------------------------------------------------------------------------------------ the other routes
+
+#[tokio::test]
+async fn the_page_is_one_file() {
+    let server = Server::start().await;
+    let page = server.get("/").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert!(
+        page.header("content-security-policy")
+            .unwrap()
+            .starts_with("default-src 'none'")
+    );
+    let html = String::from_utf8(page.body).unwrap();
+    assert!(html.contains("new EventSource("));
+    assert!(!html.contains("innerHTML"));
+    for attribute in ["src=\"", "href=\"http", "@import", "url("] {
+        assert!(
+            !html.contains(attribute),
+            "the page loads something: {attribute}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn stats_count() {
+    let server = Server::start().await;
+    let _first = server.events("a", "").await;
+    let _second = server.events("a", "").await;
+    server.publish_text("a", "x").await;
+    let response = server.get("/stats").await;
+    assert_eq!(response.status, 200);
+    let stats = response.json();
+    assert_eq!(stats["subscribers"], 2, "{stats}");
+    assert_eq!(stats["deliveries"], 2, "{stats}");
+    assert_eq!(
+        stats["top"][0],
+        serde_json::json!({"topic": "a", "subscribers": 2}),
+        "{stats}"
+    );
+    assert!(stats["published"].as_u64() >= Some(1), "{stats}");
+    assert!(
+        stats["uptime_s"].is_number() && stats["rates"]["published_per_s"].is_number(),
+        "{stats}"
+    );
+    assert_eq!(
+        stats["rss_bytes"].is_u64(),
+        cfg!(target_os = "linux"),
+        "{stats}"
+    );
+}
+
+// ------------------------------------------------------------------------------------------------ refusals
+
+#[tokio::test]
+async fn what_cannot_be_published_is_refused_with_a_reason() {
+    let server = Server::start().await;
+    let json = "application/json";
+    let text = "text/plain";
+    let long_topic = format!("/publish/{}", "t".repeat(129));
+    let long_name = format!("/publish/t?event={}", "n".repeat(10_000));
+    let cases: [(&str, &str, &[u8], &str); 14] = [
+        (
+            "/publish/t?event=a%0Adata:%20forged",
+            text,
+            b"x",
+            "invalid_event_name",
+        ),
+        ("/publish/t?event=a%0D", text, b"x", "invalid_event_name"),
+        ("/publish/t?event=a%00", json, b"1", "invalid_event_name"),
+        (&long_name, text, b"x", "invalid_event_name"),
+        ("/publish/t?event=a&event=b", text, b"x", "invalid_query"),
+        ("/publish/t", json, b"{\"a\":", "invalid_json"),
+        ("/publish/t", json, b"{} {}", "invalid_json"),
+        ("/publish/t", json, b"", "invalid_json"),
+        ("/publish/t", json, b"\"\xff\"", "invalid_json"),
+        ("/publish/t", text, b"a\xffb", "invalid_utf8"),
+        ("/publish/", text, b"x", "invalid_topic"),
+        ("/publish/a%0Ab", text, b"x", "invalid_topic"),
+        ("/publish/%ff", text, b"x", "invalid_topic"),
+        (&long_topic, text, b"x", "invalid_topic"),
+    ];
+    let mut events = server.events("t", "").await;
+    for (path, content_type, body, code) in cases {
+        let (seen, message) = server.post(path, content_type, body).await.error(400);
+        assert_eq!(seen, code, "{path}: {message}");
+        assert!(!message.is_empty());
+    }
+    server.publish_text("t", "the only one").await;
+    assert_eq!(events.next().await.data, "the only one");
+}
+
+#[tokio::test]
+async fn a_body_up_to_the_limit_is_taken_and_not_one_byte_more() {
+    let server = Server::start().await;
+    let mut events = server.events("t", "").await;
+    server.publish_text("t", &"x".repeat(BODY_LIMIT)).await;
+    assert_eq!(events.next().await.data.len(), BODY_LIMIT);
+
+    // Just over; well over, all of it sent before the answer is read; announced, never sent; not announced at all.
+    for length in [BODY_LIMIT + 1, 3 * BODY_LIMIT] {
+        let (code, message) = server
+            .post("/publish/t", "text/plain", &vec![b'x'; length])
+            .await
+            .error(413);
+        assert_eq!(code, "too_large");
+        assert!(
+            message.contains(&length.to_string()) && message.contains(&BODY_LIMIT.to_string()),
+            "{message}"
+        );
+    }
+    let announced = b"POST /publish/t HTTP/1.1\r\nHost: live\r\nContent-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n";
+    let (_, message) = server.exchange(announced).await.error(413);
+    assert!(message.contains("99999999999"), "{message}");
+    let mut chunked =
+        b"POST /publish/t HTTP/1.1\r\nHost: live\r\nTransfer-Encoding: chunked\r\n\r\n40001\r\n"
+            .to_vec();
+    chunked.resize(chunked.len() + BODY_LIMIT + 1, b'x');
+    chunked.extend_from_slice(b"\r\n0\r\n\r\n");
+    let (_, message) = server.exchange(&chunked).await.error(413);
+    assert!(message.contains(&BODY_LIMIT.to_string()), "{message}");
+}
+
+#[tokio::test]
+async fn topics_have_a_limit_and_those_that_exist_go_on() {
+    let server = Server::start().await;
+    let mut made = 0;
+    let refusal = loop {
+        let path = format!("/publish/t{made}");
+        let response = server.post(&path, "text/plain", b"x").await;
+        if response.status != 200 {
+            break response;
+        }
+        made += 1;
+    };
+    let (code, message) = refusal.error(429);
+    assert_eq!(code, "too_many_topics");
+    assert!(message.contains("1024"), "{message}");
+    // The demo topic is one of them.
+    assert!((1023..=1024).contains(&made), "{made} topics were made");
+
+    assert_eq!(server.get("/events/new").await.error(429).0, code);
+    let mut events = server.events("t0", "").await;
+    server.publish_text("t0", "still here").await;
+    assert_eq!(events.next().await.data, "still here");
+}
+
+#[tokio::test]
+async fn what_cannot_be_watched_is_refused_with_a_reason() {
+    let server = Server::start().await;
+    for path in ["/events/", "/events/a%7Fb", "/events/%ff", "/events/%2e%2e"] {
+        assert_eq!(
+            server.get(path).await.error(400).0,
+            "invalid_topic",
+            "{path}"
+        );
+    }
+    for id in ["x", "00c0ffee00c0ffee", "00c0ffee00c0ffee-01", "-1", "%FF"] {
+        let (code, _) = server
+            .get(&format!("/events/t?last_event_id={id}"))
+            .await
+            .error(400);
+        assert_eq!(code, "invalid_last_event_id", "{id}");
+    }
+    let bytes = b"GET /events/t HTTP/1.1\r\nHost: live\r\nLast-Event-ID: \xff\xfe\r\n\r\n";
+    assert_eq!(
+        server.exchange(bytes).await.error(400).0,
+        "invalid_last_event_id"
+    );
+}
+
+#[tokio::test]
+async fn unknown_routes_and_wrong_methods_are_told() {
+    let server = Server::start().await;
+    for path in [
+        "/nothing",
+        "/events",
+        "/events/a/b",
+        "/stats/",
+        "/favicon.ico",
+    ] {
+        assert_eq!(server.get(path).await.error(404).0, "not_found", "{path}");
+    }
+    let cases = [
+        (server.get("/publish/t").await, "POST"),
+        (
+            server.post("/events/t", "text/plain", b"x").await,
+            "GET,HEAD",
+        ),
+        (server.post("/stats", "text/plain", b"x").await, "GET,HEAD"),
+        (server.post("/", "text/plain", b"x").await, "GET,HEAD"),
+    ];
+    for (response, allow) in cases {
+        assert_eq!(response.error(405).0, "method_not_allowed");
+        assert_eq!(response.header("allow"), Some(allow));
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ start and end
+
+#[tokio::test]
+async fn an_address_in_use_is_told_and_is_no_panic() {
+    let server = Server::start().await;
+    let second = Command::new(binary())
+        .args(["--listen", &server.address])
+        .kill_on_drop(true)
+        .output();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = within("the second server to give up", second)
+        .await
+        .unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stdout.is_empty());
+    assert!(
+        stderr.contains(&server.address) && stderr.contains("in use"),
+        "{stderr}"
+    );
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[tokio::test]
+async fn an_impossible_address_is_told_and_is_no_panic() {
+    let run = Command::new(binary())
+        .args(["--listen", "nonsense"])
+        .kill_on_drop(true)
+        .output();
+    let Output { status, stderr, .. } = within("the server to give up", run).await.unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("nonsense") && !stderr.contains("panicked"),
+        "{stderr}"
+    );
+}
+
+/// Every stream gets its last chunk, and nothing is waited for: not even a connection that never asked.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_ends_every_stream_and_the_server() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::start().await;
+        let silent = server.connect().await;
+        let mut streams = Vec::new();
+        for topic in ["a", "a", "b", "machine"] {
+            streams.push(server.events(topic, "").await);
+        }
+        server.publish_text("a", "before the end").await;
+
+        let began = std::time::Instant::now();
+        let pid = server.child.id().unwrap().to_string();
+        let kill = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(within("kill", kill).await.unwrap().success());
+        assert_eq!(streams[0].next().await.data, "before the end");
+        for stream in &mut streams {
+            stream.end().await;
+        }
+        let status = within("the server to exit", server.child.wait())
+            .await
+            .unwrap();
+        assert_eq!(status.code(), Some(0), "after {signal}");
+        assert!(
+            began.elapsed() < Duration::from_secs(4),
+            "took {:?} after {signal}",
+            began.elapsed()
+        );
+        drop(silent);
+    }
+}
