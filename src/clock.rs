@@ -3,10 +3,11 @@
 //! **Role.** Keeps the coarse time that publishers read, and visits the topics that hold a log or whose subscribers
 //! want heartbeats. Topics that need neither cost nothing.
 //!
-//! **State.** A tick is a fraction of the heartbeat interval `T`, at most 250 ms. Scheduled topics stand in
-//! `ticks_per_visit` buckets, one of which is visited each tick, so each topic is visited every `T/6`. Waiters are split
-//! into [`PHASES`] phases; a visit beats one of them, so each waiter's turn comes every `2T/3`. On its turn a waiter of
-//! a topic that was quiet for `T/3` gets a heartbeat: a silence lasts at most `T/3 + 2T/3 = T`, plus a tick.
+//! **State.** Scheduled topics stand in buckets, one of which is visited each tick (at most 250 ms), so each topic is
+//! visited once in a round of the buckets: every `T/6`, where `T` is the heartbeat interval, or more often if the limits
+//! on age and idleness want it. Waiters are split into [`PHASES`] phases; every `T/6` one of them has its turn, so each
+//! waiter's turn comes every `2T/3`. On its turn a waiter of a topic that was quiet for `T/3` gets a heartbeat: a silence
+//! lasts at most `T/3 + 2T/3 = T`, plus a few ticks.
 //!
 //! **Invariant.** T1: a topic that holds a chain, or has a subscriber that wants heartbeats, is scheduled or about to
 //! be: whoever makes that so sets the flag after a fence; the clock clears the flag, and looks again after a fence.
@@ -27,14 +28,51 @@ use crate::topic::TopicCore;
 /// Turns among the waiters of a topic.
 pub(crate) const PHASES: usize = 4;
 
-/// Visits in one heartbeat interval: `PHASES` of them make two thirds of it.
-const VISITS_PER_INTERVAL: u32 = 6;
+/// Turns in one heartbeat interval: `PHASES` of them make two thirds of it.
+const TURNS_PER_INTERVAL: u32 = 6;
 
-/// Buckets of scheduled topics, for intervals that allow it.
+/// Buckets of scheduled topics, for limits that allow it.
 const BUCKETS: u32 = 10;
 
 const MAX_TICK: Duration = Duration::from_millis(250);
 const MIN_TICK: Duration = Duration::from_millis(1);
+
+/// How the clock goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub(crate) tick: Duration,
+    /// Buckets: ticks from one visit of a topic to the next.
+    ticks_per_visit: u32,
+    /// Visits from one heartbeat turn to the next.
+    visits_per_turn: u32,
+}
+
+impl Pace {
+    /// `tidy` is the shortest of the durations after which something is dropped.
+    pub(crate) fn new(heartbeat: Duration, tidy: Duration) -> Self {
+        let turn = heartbeat / TURNS_PER_INTERVAL;
+        let visit = turn.min(tidy / 2);
+        let tick = (visit / BUCKETS).clamp(MIN_TICK, MAX_TICK);
+        let times = |long: Duration, short: Duration| {
+            u32::try_from(long.as_nanos() / short.as_nanos().max(1))
+                .unwrap_or(u32::MAX)
+                .max(1)
+        };
+        let ticks_per_visit = times(visit, tick);
+        Self {
+            tick,
+            ticks_per_visit,
+            visits_per_turn: times(turn, tick * ticks_per_visit),
+        }
+    }
+
+    /// Whose turn it is in the visits of this round, if anybody's.
+    fn phase(self, round: u32) -> Option<usize> {
+        round
+            .is_multiple_of(self.visits_per_turn)
+            .then(|| (round / self.visits_per_turn) as usize % PHASES)
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -59,19 +97,6 @@ struct Inbox {
 }
 
 impl Clock {
-    pub(crate) fn tick(heartbeat: Duration, idle_after: Duration) -> Duration {
-        (heartbeat / (VISITS_PER_INTERVAL * BUCKETS))
-            .min(idle_after / 4)
-            .clamp(MIN_TICK, MAX_TICK)
-    }
-
-    pub(crate) fn ticks_per_visit(heartbeat: Duration, tick: Duration) -> u32 {
-        let visit = heartbeat / VISITS_PER_INTERVAL;
-        u32::try_from(visit.as_nanos() / tick.as_nanos())
-            .unwrap_or(u32::MAX)
-            .max(1)
-    }
-
     pub(crate) fn new(config: Config) -> Self {
         Self {
             face: HostArc::new(Face {
@@ -133,7 +158,7 @@ impl Face {
     }
 
     fn refresh(&self) -> u32 {
-        let ticks = self.start.elapsed().as_nanos() / self.config.tick.as_nanos();
+        let ticks = self.start.elapsed().as_nanos() / self.config.pace.tick.as_nanos();
         #[expect(
             clippy::cast_possible_truncation,
             reason = "ticks are compared modulo 2^32"
@@ -147,13 +172,14 @@ impl Face {
 
 fn run(face: &HostWeak<Face>) {
     let mut buckets: VecDeque<Vec<Weak<TopicCore>>> = VecDeque::new();
-    let mut visits = 0_u32;
+    let mut visited = 0_u32;
     loop {
         // Held for one turn only, so that the hub's end is noticed. The wait itself keeps the face alive; `Clock::drop`
         // ends it.
         let Some(face) = face.upgrade() else { return };
+        let pace = face.config.pace;
         if buckets.is_empty() {
-            buckets.resize_with(face.config.ticks_per_visit as usize, Vec::new);
+            buckets.resize_with(pace.ticks_per_visit as usize, Vec::new);
         }
         let idle = buckets.iter().all(Vec::is_empty);
         let mut inbox = face.lock();
@@ -167,7 +193,7 @@ fn run(face: &HostWeak<Face>) {
                     .unwrap_or_else(PoisonError::into_inner)
             } else {
                 face.called
-                    .wait_timeout(inbox, face.config.tick)
+                    .wait_timeout(inbox, pace.tick)
                     .unwrap_or_else(PoisonError::into_inner)
                     .0
             };
@@ -182,24 +208,24 @@ fn run(face: &HostWeak<Face>) {
         if let Some(last) = buckets.back_mut() {
             last.extend(arrived);
         }
-        let due = now.wrapping_sub(visits);
-        for _ in 0..due.min(face.config.ticks_per_visit) {
-            if let Some(mut bucket) = buckets.pop_front() {
-                // The phase changes once per round of all buckets.
-                let phase = (visits / face.config.ticks_per_visit) as usize % PHASES;
-                bucket.retain(|topic| {
-                    let topic = topic.upgrade();
-                    topic.is_some_and(|topic| {
-                        // A waker that panics is its executor's fault; the other topics still need the clock.
-                        catch_unwind(AssertUnwindSafe(|| topic.visit(now, phase))).unwrap_or(true)
-                    })
-                });
-                bucket.shrink_to(bucket.len() * 2);
-                buckets.push_back(bucket);
-            }
-            visits = visits.wrapping_add(1);
+        // After a pause each bucket is visited once, not once per tick slept.
+        let due = now.wrapping_sub(visited).min(pace.ticks_per_visit);
+        for tick in (0..due).rev() {
+            let Some(mut bucket) = buckets.pop_front() else {
+                break;
+            };
+            let phase = pace.phase(now.wrapping_sub(tick) / pace.ticks_per_visit);
+            bucket.retain(|topic| {
+                let topic = topic.upgrade();
+                topic.is_some_and(|topic| {
+                    // A waker that panics is its executor's fault; the other topics still need the clock.
+                    catch_unwind(AssertUnwindSafe(|| topic.visit(now, phase))).unwrap_or(true)
+                })
+            });
+            bucket.shrink_to(bucket.len() * 2);
+            buckets.push_back(bucket);
         }
-        visits = now;
+        visited = now;
         // What publishers retired on threads that then fell silent.
         epoch::pin().flush();
     }

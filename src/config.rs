@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::clock::Pace;
 use crate::hub::Hub;
 use crate::log::Retention;
 
@@ -64,8 +64,7 @@ pub(crate) struct Config {
     pub(crate) max_event_bytes: usize,
     pub(crate) idle_ticks: u32,
     pub(crate) quiet_ticks: u32,
-    pub(crate) tick: Duration,
-    pub(crate) ticks_per_visit: u32,
+    pub(crate) pace: Pace,
     pub(crate) shards: Option<usize>,
 }
 
@@ -244,9 +243,10 @@ impl HubBuilder {
         {
             return Err(ConfigError::Shards { value });
         }
-        let tick = Clock::tick(self.heartbeat, self.idle_after);
+        // `idle_after` is at most `retain_age`, so it alone says how often to tidy up.
+        let pace = Pace::new(self.heartbeat, self.idle_after);
         let ticks = |duration: Duration| {
-            u32::try_from(duration.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u32::MAX)
+            u32::try_from(duration.as_nanos().div_ceil(pace.tick.as_nanos())).unwrap_or(u32::MAX)
         };
         Ok(Config {
             retention: Retention {
@@ -260,8 +260,7 @@ impl HubBuilder {
             idle_ticks: ticks(self.idle_after),
             // See `clock`: a third of the interval, rounded down so that the sum stays within it.
             quiet_ticks: (ticks(self.heartbeat) / 3).max(1),
-            tick,
-            ticks_per_visit: Clock::ticks_per_visit(self.heartbeat, tick),
+            pace,
             shards: self.shards,
         })
     }

@@ -251,15 +251,24 @@ impl Subscription {
         self.topic.config().event_ids
     }
 
+    /// Whether [`position`](Self::position) is a place that a client can come back to without missing anything that it
+    /// was not told of.
     #[cfg(feature = "http-body")]
-    pub(crate) fn has_history(&self) -> bool {
-        self.topic.config().history
+    pub(crate) fn can_resume(&self) -> bool {
+        let config = self.topic.config();
+        config.event_ids && config.history && self.state == State::Reading
     }
 
     fn note_passed(&self) {
         self.topic
             .subscribers
             .set_passed(&self.seat, self.cursor.offset());
+    }
+
+    /// The cursor went on to another segment: perhaps nobody needs the last one any more.
+    fn passed_segment(&self, guard: &Guard) {
+        self.note_passed();
+        self.topic.consumed(guard);
     }
 
     fn lag(&self, missed: Option<u64>) -> Lag {
@@ -322,8 +331,7 @@ impl Subscription {
             }
         };
         if crossed {
-            self.note_passed();
-            self.topic.consumed(guard);
+            self.passed_segment(guard);
         }
         found
     }
@@ -389,14 +397,19 @@ impl Subscription {
             State::Unknown => return Some(Readiness::Readable),
             State::Reading => {}
         }
-        match Reader::new(&self.topic.log, guard, &mut self.cursor).peek() {
+        let mut reader = Reader::new(&self.topic.log, guard, &mut self.cursor);
+        let found = match reader.peek() {
             Step::Frame(_) | Step::Lagged(_) => Some(Readiness::Readable),
-            Step::Ended => {
-                self.state = State::Ended;
-                Some(Readiness::Closed)
-            }
+            Step::Ended => Some(Readiness::Closed),
             Step::Pending => None,
+        };
+        if reader.crossed() {
+            self.passed_segment(guard);
         }
+        if found == Some(Readiness::Closed) {
+            self.state = State::Ended;
+        }
+        found
     }
 
     /// Polls until there is something to read, the subscription has ended, or a heartbeat is due.
@@ -492,9 +505,13 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(subscription: &'a mut Subscription, guard: Guard) -> Self {
         let mut lag = subscription.unknown_start();
+        let mut crossed = false;
         if lag.is_none() && subscription.state == State::Reading {
             let Subscription { topic, cursor, .. } = subscription;
-            if let Step::Lagged(missed) = Reader::new(&topic.log, &guard, cursor).settle() {
+            let mut reader = Reader::new(&topic.log, &guard, cursor);
+            let found = reader.settle();
+            crossed = reader.crossed();
+            if let Step::Lagged(missed) = found {
                 lag = Some(subscription.apply_policy(Some(missed)));
             }
         }
@@ -502,7 +519,7 @@ impl<'a> Batch<'a> {
             guard,
             subscription,
             lag,
-            crossed: false,
+            crossed,
         }
     }
 
@@ -558,8 +575,7 @@ impl<'a> Batch<'a> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         if self.crossed {
-            self.subscription.note_passed();
-            self.subscription.topic.consumed(&self.guard);
+            self.subscription.passed_segment(&self.guard);
         }
         log::flush_retired(&self.guard);
     }

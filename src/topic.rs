@@ -254,15 +254,17 @@ impl TopicCore {
         self.subscribers.wake();
     }
 
-    /// One visit of the hub's clock. Tells whether the topic needs more of them.
-    pub(crate) fn visit(&self, now: u32, phase: usize) -> bool {
+    /// One visit of the hub's clock, with the heartbeat phase whose turn it is. Tells whether the topic needs more of them.
+    pub(crate) fn visit(&self, now: u32, phase: Option<usize>) -> bool {
         let config = self.config();
         // Relaxed: a time.
         let quiet = now.wrapping_sub(self.last_append.load(Ordering::Relaxed));
         // A publisher's clock may be ahead of the visit's.
         let quiet = if quiet > u32::MAX / 2 { 0 } else { quiet };
         self.tidy(quiet, now);
-        if quiet >= config.quiet_ticks {
+        if let Some(phase) = phase
+            && quiet >= config.quiet_ticks
+        {
             self.subscribers.beat(phase, crate::clock::PHASES);
         }
         let needed = || self.log.has_chain() || self.subscribers.has_beat_wanters();

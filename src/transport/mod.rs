@@ -1,4 +1,4 @@
-//! From subscription to wire. The only files that know HTTP; they use nothing but the public API.
+//! From subscription to wire. The only files that know HTTP. They read through the public API.
 
 mod sse;
 

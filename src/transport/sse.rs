@@ -75,7 +75,7 @@ impl Subscription {
     pub fn into_sse(mut self) -> Sse {
         self.set_heartbeats(true);
         Sse {
-            prime: self.has_ids() && self.has_history(),
+            prime: self.can_resume(),
             subscription: self,
             retry: None,
         }
