@@ -15,18 +15,18 @@
 //! **Progress.** Publishers only load the time; they take the inbox's lock when a topic goes from idle to active.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::sync::{
-    Arc, AtomicU32, Condvar, HostArc, HostWeak, Mutex, MutexGuard, Ordering, PoisonError,
+    Arc, AtomicU64, Condvar, HostArc, HostWeak, Mutex, MutexGuard, Ordering, PoisonError,
     ThreadBuilder, Weak, downgrade, epoch,
 };
 use crate::topic::TopicCore;
+use crate::unwind::FirstPanic;
 
 /// Turns among the waiters of a topic.
-pub(crate) const PHASES: usize = 4;
+pub(crate) const PHASES: u64 = 4;
 
 /// Turns in one heartbeat interval: `PHASES` of them make two thirds of it.
 const TURNS_PER_INTERVAL: u32 = 6;
@@ -42,9 +42,9 @@ const MIN_TICK: Duration = Duration::from_millis(1);
 pub(crate) struct Pace {
     pub(crate) tick: Duration,
     /// Buckets: ticks from one visit of a topic to the next.
-    ticks_per_visit: u32,
+    ticks_per_visit: u64,
     /// Visits from one heartbeat turn to the next.
-    visits_per_turn: u32,
+    visits_per_turn: u64,
 }
 
 impl Pace {
@@ -54,23 +54,23 @@ impl Pace {
         let visit = turn.min(tidy / 2);
         let tick = (visit / BUCKETS).clamp(MIN_TICK, MAX_TICK);
         let times = |long: Duration, short: Duration| {
-            u32::try_from(long.as_nanos() / short.as_nanos().max(1))
-                .unwrap_or(u32::MAX)
+            u64::try_from(long.as_nanos() / short.as_nanos().max(1))
+                .unwrap_or(u64::MAX)
                 .max(1)
         };
         let ticks_per_visit = times(visit, tick);
         Self {
             tick,
             ticks_per_visit,
-            visits_per_turn: times(turn, tick * ticks_per_visit),
+            visits_per_turn: (times(turn, tick) / ticks_per_visit).max(1),
         }
     }
 
     /// Whose turn it is in the visits of this round, if anybody's.
-    fn phase(self, round: u32) -> Option<usize> {
+    fn phase(self, round: u64) -> Option<u64> {
         round
             .is_multiple_of(self.visits_per_turn)
-            .then(|| (round / self.visits_per_turn) as usize % PHASES)
+            .then(|| round / self.visits_per_turn % PHASES)
     }
 }
 
@@ -83,8 +83,9 @@ pub(crate) struct Clock {
 #[derive(Debug)]
 struct Face {
     start: Instant,
+    tick_nanos: u64,
     config: Config,
-    now: AtomicU32,
+    now: AtomicU64,
     inbox: Mutex<Inbox>,
     called: Condvar,
 }
@@ -101,8 +102,9 @@ impl Clock {
         Self {
             face: HostArc::new(Face {
                 start: Instant::now(),
+                tick_nanos: u64::try_from(config.pace.tick.as_nanos()).unwrap_or(u64::MAX),
                 config,
-                now: AtomicU32::new(0),
+                now: AtomicU64::new(0),
                 inbox: Mutex::default(),
                 called: Condvar::new(),
             }),
@@ -110,13 +112,13 @@ impl Clock {
     }
 
     /// The time in ticks: exact to a tick while any topic is scheduled.
-    pub(crate) fn now(&self) -> u32 {
+    pub(crate) fn now(&self) -> u64 {
         // Relaxed: a time.
         self.face.now.load(Ordering::Relaxed)
     }
 
     /// The time in ticks, read from the system: for the start of a segment.
-    pub(crate) fn refresh(&self) -> u32 {
+    pub(crate) fn refresh(&self) -> u64 {
         self.face.refresh()
     }
 
@@ -157,31 +159,36 @@ impl Face {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refresh(&self) -> u32 {
-        let ticks = self.start.elapsed().as_nanos() / self.config.pace.tick.as_nanos();
+    fn refresh(&self) -> u64 {
         #[expect(
             clippy::cast_possible_truncation,
-            reason = "ticks are compared modulo 2^32"
+            reason = "64 bits of nanoseconds are 584 years"
         )]
-        let now = ticks as u32;
-        // Relaxed: a time.
-        self.now.store(now, Ordering::Relaxed);
-        now
+        let now = self.start.elapsed().as_nanos() as u64 / self.tick_nanos;
+        // Relaxed: a time. Stored only when changed, so that the line stays shared, and never set back.
+        if self.now.load(Ordering::Relaxed) < now {
+            self.now.fetch_max(now, Ordering::Relaxed).max(now)
+        } else {
+            now
+        }
     }
 }
 
 fn run(face: &HostWeak<Face>) {
     let mut buckets: VecDeque<Vec<Weak<TopicCore>>> = VecDeque::new();
-    let mut visited = 0_u32;
+    let mut visited = 0_u64;
+    let mut idle_turns = 0_u32;
     loop {
         // Held for one turn only, so that the hub's end is noticed. The wait itself keeps the face alive; `Clock::drop`
         // ends it.
         let Some(face) = face.upgrade() else { return };
         let pace = face.config.pace;
         if buckets.is_empty() {
-            buckets.resize_with(pace.ticks_per_visit as usize, Vec::new);
+            let count = usize::try_from(pace.ticks_per_visit).unwrap_or(usize::MAX);
+            buckets.resize_with(count, Vec::new);
         }
-        let idle = buckets.iter().all(Vec::is_empty);
+        // Freeing takes a few turns: the epoch has to move on twice.
+        let idle = idle_turns > 3;
         let mut inbox = face.lock();
         if inbox.stopped {
             return;
@@ -208,25 +215,29 @@ fn run(face: &HostWeak<Face>) {
         if let Some(last) = buckets.back_mut() {
             last.extend(arrived);
         }
+        let mut panics = FirstPanic::default();
         // After a pause each bucket is visited once, not once per tick slept.
-        let due = now.wrapping_sub(visited).min(pace.ticks_per_visit);
+        let due = now.saturating_sub(visited).min(pace.ticks_per_visit);
         for tick in (0..due).rev() {
             let Some(mut bucket) = buckets.pop_front() else {
                 break;
             };
-            let phase = pace.phase(now.wrapping_sub(tick) / pace.ticks_per_visit);
+            let phase = pace.phase((now - tick) / pace.ticks_per_visit);
             bucket.retain(|topic| {
-                let topic = topic.upgrade();
-                topic.is_some_and(|topic| {
-                    // A waker that panics is its executor's fault; the other topics still need the clock.
-                    catch_unwind(AssertUnwindSafe(|| topic.visit(now, phase))).unwrap_or(true)
-                })
+                // A waker or a key that panics is its owner's fault; the other topics still need the clock.
+                let visit = || topic.upgrade().is_some_and(|topic| topic.visit(now, phase));
+                panics.run(visit).unwrap_or(true)
             });
             bucket.shrink_to(bucket.len() * 2);
             buckets.push_back(bucket);
         }
         visited = now;
-        // What publishers retired on threads that then fell silent.
-        epoch::pin().flush();
+        // What publishers retired on threads that then fell silent. Its destructors may be anybody's.
+        panics.run(|| epoch::pin().flush());
+        idle_turns = if buckets.iter().all(Vec::is_empty) {
+            idle_turns + 1
+        } else {
+            0
+        };
     }
 }

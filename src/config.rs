@@ -62,8 +62,8 @@ pub(crate) struct Config {
     pub(crate) history: bool,
     pub(crate) event_ids: bool,
     pub(crate) max_event_bytes: usize,
-    pub(crate) idle_ticks: u32,
-    pub(crate) quiet_ticks: u32,
+    pub(crate) idle_ticks: u64,
+    pub(crate) quiet_ticks: u64,
     pub(crate) pace: Pace,
     pub(crate) shards: Option<usize>,
 }
@@ -136,8 +136,8 @@ impl HubBuilder {
         self
     }
 
-    /// Age above which events are dropped, whoever may not have read them. Applied by publishers as they go, and by
-    /// the hub's clock a few ticks later for topics that fell silent.
+    /// Age above which events are dropped, whoever may not have read them: at most this plus an eighth. Applied by
+    /// publishers as they go and by the hub's clock.
     pub fn retain_age(mut self, age: Duration) -> Self {
         self.retain_age = age;
         self
@@ -159,7 +159,8 @@ impl HubBuilder {
         self
     }
 
-    /// Largest payload of one event, in bytes after serialization.
+    /// Largest payload of one event, in bytes after serialization. In a text each line break counts seven: it starts
+    /// another `data:` field.
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = bytes;
         self
@@ -246,7 +247,7 @@ impl HubBuilder {
         // `idle_after` is at most `retain_age`, so it alone says how often to tidy up.
         let pace = Pace::new(self.heartbeat, self.idle_after);
         let ticks = |duration: Duration| {
-            u32::try_from(duration.as_nanos().div_ceil(pace.tick.as_nanos())).unwrap_or(u32::MAX)
+            u64::try_from(duration.as_nanos().div_ceil(pace.tick.as_nanos())).unwrap_or(u64::MAX)
         };
         Ok(Config {
             retention: Retention {

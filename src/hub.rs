@@ -22,6 +22,7 @@ use crate::sync::{
     Arc, AtomicBool, AtomicU64, HostArc, HostWeak, Ordering, arc_unsized, epoch, fence,
 };
 use crate::topic::{Home, PublishError, Published, Shared, Topic, TopicCore, User, after_append};
+use crate::unwind::FirstPanic;
 
 /// A set of topics: publish an event once, and every subscriber of its topic reads it.
 ///
@@ -29,8 +30,8 @@ use crate::topic::{Home, PublishError, Published, Shared, Topic, TopicCore, User
 /// cheap and share everything; dropping the last clone closes it.
 ///
 /// Keys are `String` unless said otherwise; any `Eq + Hash + Clone + Send + Sync` type will do
-/// ([`HubBuilder::build_keyed`], or `Hub::<u64>::default()`), and lookups take any borrowed form of it. The key's `Hash`,
-/// `Eq` and `Clone` run under a lock of the map and must not call the hub.
+/// ([`HubBuilder::build_keyed`], or `Hub::<u64>::default()`), and lookups take any borrowed form of it. The key's `Hash`
+/// and `Eq` run under a lock of the map, and in [`keys`](Self::keys) its `Clone`: they must not call the hub.
 ///
 /// # Delivery
 ///
@@ -189,7 +190,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     {
         let config = &self.inner.shared.config;
         let frame = encode(event, config.max_event_bytes, config.event_ids)?;
-        self.append(key, frame)
+        self.append(key, frame.len(), || frame)
     }
 
     /// Publishes one event to many keys: encoded once for all of them.
@@ -226,56 +227,82 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     {
         let config = &self.inner.shared.config;
         let frame = encode(event, config.max_event_bytes, config.event_ids)?;
-        let mut sum = PublishedMany::default();
-        for key in keys {
-            let frame = if frame.has_id_space() {
+        let copy = || {
+            if frame.has_id_space() {
                 frame.duplicate()
             } else {
                 frame.clone()
-            };
-            let published = self.append(key, frame)?;
-            sum.topics += usize::from(published.id().is_some());
-            sum.subscribers += published.subscribers();
+            }
+        };
+        let mut sum = Ok(PublishedMany::default());
+        let mut panics = FirstPanic::default();
+        for key in keys {
+            match panics.run(|| self.append(key, frame.len(), copy)) {
+                Some(Ok(published)) => {
+                    if let Ok(sum) = &mut sum {
+                        sum.topics += usize::from(published.id().is_some());
+                        sum.subscribers += published.subscribers();
+                    }
+                }
+                Some(Err(error)) => {
+                    sum = Err(error);
+                    break;
+                }
+                None => {}
+            }
         }
-        Ok(sum)
+        panics.resume();
+        sum
     }
 
-    fn append<Q>(&self, key: &Q, frame: Frame) -> Result<Published, PublishError>
+    fn append<Q>(
+        &self,
+        key: &Q,
+        bytes: usize,
+        frame: impl FnOnce() -> Frame,
+    ) -> Result<Published, PublishError>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
         let inner = &*self.inner;
-        let bytes = frame.len();
-        if inner.shared.config.history {
-            // A topic is made to keep the event for those who come later.
+        // Pinned before the lock: pinning may run deferred destructors, and those could be anybody's.
+        let guard = epoch::pin();
+        let mut frame = Some(frame);
+        let mut append = |topic: &Arc<TopicCore>| {
+            // `view` calls this once at most, and after it found nothing it is called once more at most.
+            let frame = frame.take()?;
+            let appended = topic.append(bytes, frame, &guard);
+            Some(appended.map(|(published, began_chain)| {
+                let wake = topic.subscribers.needs_wake();
+                // The topic is held on to only if there is something to do after the lock.
+                let topic = (began_chain || wake).then(|| Arc::clone(topic));
+                (published, began_chain, wake, topic)
+            }))
+        };
+        let mut appended = inner.registry.view(key, &mut append).flatten();
+        let mut handle = None;
+        if appended.is_none() && inner.shared.config.history {
+            // A topic is made to keep the event for those who come later. The handle holds it meanwhile.
             let topic = self
                 .enter(key, User::Handle)
                 .map_err(|SubscribeError::Closed| PublishError::Closed)?;
-            let handle = Topic::counted(topic);
-            return handle.append(frame);
+            appended = append(&topic);
+            handle = Some(Topic::counted(topic));
         }
-        // Pinned before the lock: pinning may run deferred destructors, and those could be anybody's.
-        let guard = epoch::pin();
-        let appended = inner.registry.view(key, |topic| {
-            let (published, began_chain) = topic.append(frame, &guard)?;
-            // The topic is held on to only if there is something to do after the lock.
-            let needed = began_chain || topic.subscribers.needs_wake();
-            let topic = needed.then(|| Arc::clone(topic));
-            Ok((published, began_chain, topic))
-        });
         log::flush_retired(&guard);
         drop(guard);
+        drop(handle);
         let Some(appended) = appended else {
             if self.is_closed() {
                 return Err(PublishError::Closed);
             }
             return Ok(Published::to_nobody(bytes));
         };
-        let (published, began_chain, topic) =
+        let (published, began_chain, wake, topic) =
             appended.map_err(|log::LogClosed| PublishError::Closed)?;
         if let Some(topic) = topic {
-            after_append(&topic, began_chain);
+            after_append(&topic, began_chain, wake);
         }
         Ok(published)
     }
@@ -310,6 +337,10 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
 
     /// Closes the hub: publishing and subscribing are refused from now on, and subscriptions end once they have read
     /// what was published before.
+    ///
+    /// # Panics
+    ///
+    /// If the waker of a subscriber panics: after all topics were closed.
     pub fn close(&self) {
         self.inner.close();
     }
@@ -368,10 +399,14 @@ impl<K: Eq + Hash> Inner<K> {
         self.closed.store(true, Ordering::Release);
         // H1
         fence(Ordering::SeqCst);
+        let mut panics = FirstPanic::default();
         for topic in self.registry.topics() {
-            topic.close();
-            topic.offer_to_go();
+            panics.run(|| {
+                topic.close();
+                topic.offer_to_go();
+            });
         }
+        panics.resume();
     }
 }
 

@@ -56,9 +56,11 @@ impl<K: Eq + Hash> Registry<K> {
             return Some(topic);
         }
         let key = key.to_owned();
-        // Made outside the lock; if another thread was faster, ours is dropped.
+        // Made outside the lock, and dropped outside it if another thread was faster.
         let fresh = make(&key)?;
-        Some(self.topics.view_or_insert(key, || fresh, enter))
+        let (topic, unused) = self.topics.view_or_insert(key, fresh, enter);
+        drop(unused);
+        Some(topic)
     }
 
     /// Removes `topic` if it is still the one at `key` and is dead (R2). Key and topic are dropped outside the lock.

@@ -324,7 +324,11 @@ impl Subscription {
         let found = match step {
             Step::Frame(frame) => Found::Frame(Frame::clone(&frame)),
             Step::Lagged(missed) => Found::Lagged(self.apply_policy(Some(missed))),
-            Step::Pending => Found::Nothing,
+            Step::Pending => {
+                // Up to date: an idle log may go.
+                self.note_passed();
+                Found::Nothing
+            }
             Step::Ended => {
                 self.state = State::Ended;
                 Found::Ended
@@ -338,7 +342,6 @@ impl Subscription {
 
     /// Parks; the caller looks once more.
     fn park(&self, cx: &Context<'_>) {
-        self.note_passed();
         // Cloned here: no user code runs while the waiter's cell is held.
         let waker = cx.waker().clone();
         self.topic.subscribers.arm(&self.seat, waker);
@@ -406,8 +409,11 @@ impl Subscription {
         if reader.crossed() {
             self.passed_segment(guard);
         }
-        if found == Some(Readiness::Closed) {
-            self.state = State::Ended;
+        match found {
+            Some(Readiness::Closed) => self.state = State::Ended,
+            // Up to date: an idle log may go.
+            None => self.note_passed(),
+            Some(_) => {}
         }
         found
     }
@@ -416,18 +422,23 @@ impl Subscription {
     ///
     /// This is what a transport builds on: once it is readable, [`try_batch`](Self::try_batch) borrows the frames.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Readiness> {
+        self.poll_pinned(cx).map(|(ready, _)| ready)
+    }
+
+    /// [`poll_ready`](Self::poll_ready), with the pin under which it looked.
+    fn poll_pinned(&mut self, cx: &mut Context<'_>) -> Poll<(Readiness, Guard)> {
         let guard = epoch::pin();
         let beat = self.beats && self.topic.subscribers.take_beat(&self.seat);
         if let Some(ready) = self.peek(&guard) {
-            return Poll::Ready(ready);
+            return Poll::Ready((ready, guard));
         }
         if beat {
-            return Poll::Ready(Readiness::Heartbeat);
+            return Poll::Ready((Readiness::Heartbeat, guard));
         }
         self.park(cx);
         if let Some(ready) = self.peek(&guard) {
             self.topic.subscribers.disarm(&self.seat);
-            return Poll::Ready(ready);
+            return Poll::Ready((ready, guard));
         }
         Poll::Pending
     }
@@ -456,10 +467,11 @@ impl Subscription {
     /// Dropping the future loses nothing.
     pub async fn recv_batch(&mut self) -> Option<Batch<'_>> {
         loop {
-            match poll_fn(|cx| self.poll_ready(cx)).await {
-                Readiness::Readable => return Some(Batch::new(self, epoch::pin())),
-                Readiness::Heartbeat => {}
-                Readiness::Closed => return None,
+            // The pin comes out of the poll that is the last one: it is never held while the future waits.
+            match poll_fn(|cx| self.poll_pinned(cx)).await {
+                (Readiness::Readable, guard) => return Some(Batch::new(self, guard)),
+                (Readiness::Heartbeat, _) => {}
+                (Readiness::Closed, _) => return None,
             }
         }
     }
@@ -475,8 +487,10 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.topic.subscribers.leave(&self.seat);
+        let waker = self.topic.subscribers.leave(&self.seat);
         self.topic.exit(User::Subscription);
+        // Last: it is user code, and may panic.
+        drop(waker);
     }
 }
 
@@ -499,6 +513,8 @@ pub struct Batch<'a> {
     guard: Guard,
     subscription: &'a mut Subscription,
     lag: Option<Lag>,
+    /// Where the log ended when the batch began: it ends there, however fast publishers are.
+    end: u64,
     crossed: bool,
 }
 
@@ -516,6 +532,7 @@ impl<'a> Batch<'a> {
             }
         }
         Self {
+            end: subscription.topic.log.end(&guard),
             guard,
             subscription,
             lag,
@@ -529,7 +546,7 @@ impl<'a> Batch<'a> {
         self.lag
     }
 
-    /// Takes the next frame. `None` at the end of what was visible when the batch got there.
+    /// Takes the next frame. `None` at the end of what was published when the batch began.
     pub fn next_frame(&mut self) -> Option<FrameRef<'_>> {
         let Subscription {
             topic,
@@ -537,7 +554,7 @@ impl<'a> Batch<'a> {
             state,
             ..
         } = &mut *self.subscription;
-        if *state != State::Reading {
+        if *state != State::Reading || cursor.offset() >= self.end {
             return None;
         }
         let mut reader = Reader::new(&topic.log, &self.guard, cursor);
@@ -550,7 +567,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Gives each visible frame to `f` and tells how many there were.
+    /// Gives each frame of the batch that is left to `f` and tells how many there were.
     pub fn for_each(&mut self, mut f: impl FnMut(&Frame)) -> usize {
         let Subscription {
             topic,
@@ -563,7 +580,9 @@ impl<'a> Batch<'a> {
         }
         let mut reader = Reader::new(&topic.log, &self.guard, cursor);
         let mut count = 0;
-        while let Step::Frame(frame) = reader.step_in_order() {
+        while reader.offset() < self.end
+            && let Step::Frame(frame) = reader.step_in_order()
+        {
             f(&frame);
             count += 1;
         }
@@ -576,6 +595,8 @@ impl Drop for Batch<'_> {
     fn drop(&mut self) {
         if self.crossed {
             self.subscription.passed_segment(&self.guard);
+        } else {
+            self.subscription.note_passed();
         }
         log::flush_retired(&self.guard);
     }

@@ -15,6 +15,7 @@
 //! |---|---|---|---|---|---|
 //! | U1 | `enter` | RMW of `users` | Relaxed | the registry's lock orders it | — |
 //! | U2 | `exit` | RMW of `users` | `AcqRel` | the remover's load | `last_leave_vs_subscribe` |
+//! | U4 | `exit`, `offer_to_go` | fences between the users and the log | `SeqCst` | each other | — (a topic kept too long) |
 //! | U3 | `visit`, publishers | fences around `scheduled` | `SeqCst` | each other | — (one thread; see `clock`) |
 
 use std::fmt;
@@ -29,7 +30,7 @@ use crate::log::{self, Log};
 use crate::stats::StripedCounter;
 use crate::subscribers::Subscribers;
 use crate::sync::epoch::{self, Guard};
-use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, HostArc, Ordering, fence};
+use crate::sync::{Arc, AtomicBool, AtomicU64, HostArc, Ordering, fence};
 
 /// What all topics of a hub share.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ pub(crate) struct TopicCore<H: ?Sized = dyn Home> {
     pub(crate) log: Log,
     pub(crate) subscribers: Subscribers,
     users: AtomicU64,
-    last_append: AtomicU32,
+    last_append: AtomicU64,
     scheduled: AtomicBool,
     pub(crate) epoch: u64,
     pub(crate) shared: HostArc<Shared>,
@@ -149,7 +150,7 @@ impl<H: Home> TopicCore<H> {
             log: Log::new(),
             subscribers: Subscribers::new(),
             users: AtomicU64::new(0),
-            last_append: AtomicU32::new(shared.clock.now()),
+            last_append: AtomicU64::new(shared.clock.now()),
             scheduled: AtomicBool::new(false),
             epoch,
             shared,
@@ -179,12 +180,16 @@ impl TopicCore {
         }
         // AcqRel: what the users did is done before the topic goes. U2
         if self.users.fetch_sub(user.one(), Ordering::AcqRel) == user.one() {
+            // U4: either this sees that the log is empty, or whoever emptied it sees that nobody is left.
+            fence(Ordering::SeqCst);
             self.home.vacated(self);
         }
     }
 
     /// Has the topic removed if it is dead: for changes other than a user's exit.
     pub(crate) fn offer_to_go(&self) {
+        // U4
+        fence(Ordering::SeqCst);
         // Relaxed: the registry looks again under its lock.
         if self.users.load(Ordering::Relaxed) == 0 {
             self.home.vacated(self);
@@ -203,13 +208,13 @@ impl TopicCore {
         (self.users.load(Ordering::Relaxed) & 0xffff_ffff) as usize
     }
 
-    /// Appends `frame`, unless nobody could ever read it. The caller wakes afterwards, without the guard.
+    /// Appends what `frame` gives, unless nobody could ever read it. The caller wakes afterwards, without the guard.
     pub(crate) fn append(
         &self,
-        frame: Frame,
+        bytes: usize,
+        frame: impl FnOnce() -> Frame,
         guard: &Guard,
     ) -> Result<(Published, bool), log::LogClosed> {
-        let bytes = frame.len();
         let subscribers = self.subscriber_count();
         if subscribers == 0 && !self.config().history {
             if self.log.is_closed() {
@@ -218,14 +223,15 @@ impl TopicCore {
             return Ok((Published::to_nobody(bytes), false));
         }
         let clock = &self.shared.clock;
+        let now = clock.now();
+        // Before the append: whoever counts the new offset finds the topic not quiet (O1 of `log`). Stored only when
+        // changed, so that the line stays shared among publishers. Relaxed: a time.
+        if self.last_append.load(Ordering::Relaxed) < now {
+            self.last_append.fetch_max(now, Ordering::Relaxed);
+        }
         let appended = self
             .log
-            .append(frame, self.epoch, || clock.refresh(), guard)?;
-        let now = clock.now();
-        // Stored only when changed, so that the line stays shared among publishers. Relaxed: a time.
-        if self.last_append.load(Ordering::Relaxed) != now {
-            self.last_append.store(now, Ordering::Relaxed);
-        }
+            .append(frame(), self.epoch, || clock.refresh(), guard)?;
         self.log.retain(&self.config().retention, now, guard);
         self.shared.published.add(1);
         let published = Published {
@@ -241,8 +247,10 @@ impl TopicCore {
         if self.config().history {
             return;
         }
+        // Before the look at the subscribers: whoever joins unseen begins at this end or later (P7).
+        let end = self.log.end(guard);
         if let Some(passed) = self.subscribers.least_passed(SMALL_TOPIC_PLACES) {
-            self.log.evict_passed(passed, guard);
+            self.log.evict_passed(passed.min(end), guard);
         }
     }
 
@@ -255,13 +263,9 @@ impl TopicCore {
     }
 
     /// One visit of the hub's clock, with the heartbeat phase whose turn it is. Tells whether the topic needs more of them.
-    pub(crate) fn visit(&self, now: u32, phase: Option<usize>) -> bool {
+    pub(crate) fn visit(&self, now: u64, phase: Option<u64>) -> bool {
         let config = self.config();
-        // Relaxed: a time.
-        let quiet = now.wrapping_sub(self.last_append.load(Ordering::Relaxed));
-        // A publisher's clock may be ahead of the visit's.
-        let quiet = if quiet > u32::MAX / 2 { 0 } else { quiet };
-        self.tidy(quiet, now);
+        let quiet = self.tidy(now);
         if let Some(phase) = phase
             && quiet >= config.quiet_ticks
         {
@@ -282,18 +286,23 @@ impl TopicCore {
         keep
     }
 
-    /// Drops what is too old, and the whole chain of an idle log.
-    fn tidy(&self, quiet: u32, now: u32) {
+    /// Drops what is too old, and the whole chain of an idle log. Tells for how long the topic was quiet.
+    fn tidy(&self, now: u64) -> u64 {
+        let guard = epoch::pin();
+        // First of all: what is appended from here on is not touched, however old or passed the rest is.
+        let end = self.log.end(&guard);
+        // Relaxed: a time. It may be ahead of the visit's.
+        let quiet = now.saturating_sub(self.last_append.load(Ordering::Relaxed));
         if !self.log.has_chain() {
-            return;
+            return quiet;
         }
         let config = self.config();
-        let guard = epoch::pin();
         let age = config.retention.age_ticks;
         self.log.evict_aged(age, now, &guard);
         let least = self.subscribers.least_passed(usize::MAX).unwrap_or(0);
+        let least = least.min(end);
         if quiet > age {
-            self.log.release(u64::MAX, &guard);
+            self.log.release(end, &guard);
         } else if !config.history && quiet >= config.idle_ticks {
             self.log.release(least, &guard);
         }
@@ -304,6 +313,7 @@ impl TopicCore {
             // Somebody may be parked before a hole that is gone.
             self.subscribers.wake();
         }
+        quiet
     }
 }
 
@@ -319,11 +329,13 @@ pub(crate) fn schedule(topic: &Arc<TopicCore>) {
 }
 
 /// What follows an append, when the guards are gone: the clock, the collector, the wakes.
-pub(crate) fn after_append(topic: &Arc<TopicCore>, began_chain: bool) {
+pub(crate) fn after_append(topic: &Arc<TopicCore>, began_chain: bool, wake: bool) {
     if began_chain {
         schedule(topic);
     }
-    topic.subscribers.wake();
+    if wake {
+        topic.subscribers.wake_armed();
+    }
 }
 
 impl<H: ?Sized> fmt::Debug for TopicCore<H> {
@@ -373,15 +385,16 @@ impl Topic {
         self.append(frame)
     }
 
-    pub(crate) fn append(&self, frame: Frame) -> Result<Published, PublishError> {
+    fn append(&self, frame: Frame) -> Result<Published, PublishError> {
         let guard = epoch::pin();
         let (published, began_chain) = self
             .0
-            .append(frame, &guard)
+            .append(frame.len(), || frame, &guard)
             .map_err(|log::LogClosed| PublishError::Closed)?;
         log::flush_retired(&guard);
         drop(guard);
-        after_append(&self.0, began_chain);
+        let wake = self.0.subscribers.needs_wake();
+        after_append(&self.0, began_chain, wake);
         Ok(published)
     }
 

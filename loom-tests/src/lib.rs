@@ -29,8 +29,10 @@ sources! {
     "../../src/stats.rs" stats
     "../../src/subscribers/mod.rs" subscribers
     "../../src/subscription.rs" subscription
+    #[allow(clippy::unused_self, reason = "stand-ins have the shape of what they stand for")]
     "../../src/sync.rs" sync
     "../../src/topic.rs" topic
+    "../../src/unwind.rs" unwind
 }
 
 pub use config::{ConfigError, HubBuilder};

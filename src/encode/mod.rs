@@ -64,12 +64,13 @@ pub(crate) fn encode<P: Payload>(
     max_bytes: usize,
     ids: bool,
 ) -> Result<Frame, EncodeError> {
-    let mut scratch = SCRATCH.take();
+    // At the end of a thread its buffer may be gone already.
+    let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
     scratch.clear();
     let result =
         write(event, max_bytes, ids, &mut scratch).map(|layout| Frame::new(layout, &scratch));
     if scratch.capacity() <= KEEP_SCRATCH_BYTES {
-        SCRATCH.set(scratch);
+        let _ = SCRATCH.try_with(|kept| kept.set(scratch));
     }
     result
 }

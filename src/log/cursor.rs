@@ -66,8 +66,9 @@ impl Cursor {
         let mut cursor = Self::at(FIRST_OFFSET);
         match log.tail() {
             Link::Segment(tail) => {
-                let tail = log.reach(tail, guard);
-                cursor.stand(tail.first() + tail.reserved() as u64, tail);
+                // SAFETY: read from `tail` under `guard`.
+                let segment = unsafe { log.reach(tail, guard) };
+                cursor.stand(segment.first() + segment.reserved() as u64, segment);
             }
             Link::Vacant(end) | Link::Closed(end) => cursor.offset = end,
             Link::Undecided => {}
@@ -98,7 +99,8 @@ impl Cursor {
         let segment = NonNull::new(self.segment.map_addr(|address| address & !BEHIND))?;
         let behind = (self.segment.addr() & BEHIND) as u64;
         // C1: seen under the guard that the caller holds.
-        (self.offset - behind >= log.oldest_offset()).then(|| log.reach(segment, guard))
+        // SAFETY: C1.
+        (self.offset - behind >= log.oldest_offset()).then(|| unsafe { log.reach(segment, guard) })
     }
 }
 
@@ -127,6 +129,10 @@ impl<'g> Reader<'g> {
     /// Whether a segment's end was passed.
     pub(crate) fn crossed(&self) -> bool {
         self.crossed
+    }
+
+    pub(crate) fn offset(&self) -> u64 {
+        self.cursor.offset
     }
 
     /// Takes the next frame, or moves past what was evicted, or tells why not.
@@ -202,12 +208,15 @@ impl<'g> Reader<'g> {
                 Link::Undecided => return Step::Pending,
                 Link::Closed(_) => return Step::Ended,
                 Link::Segment(next) => {
-                    let next = self.log.reach(next, self.guard);
+                    // SAFETY: read from a reachable segment under the guard.
+                    let next = unsafe { self.log.reach(next, self.guard) };
                     self.crossed = true;
                     self.cursor.stand(next.first(), next);
                     self.segment = Some(next);
                 }
-                Link::Vacant(base) => {
+                vacant @ Link::Vacant(base) => {
+                    // Whoever cut the log off may not have come to this yet; the look-up needs it.
+                    self.log.advance_tail(segment.into(), vacant);
                     self.crossed = true;
                     self.cursor.jump(base);
                     self.segment = None;
@@ -218,7 +227,6 @@ impl<'g> Reader<'g> {
 
     /// Looks up the cursor's offset, or the first retained one above it.
     fn locate(&self) -> (Place<'g>, u64) {
-        let mut last = None;
         loop {
             let floor = self.log.oldest_offset();
             let offset = self.cursor.offset.max(floor);
@@ -226,13 +234,13 @@ impl<'g> Reader<'g> {
             if offset == floor
                 && let Link::Segment(oldest) = self.log.oldest()
             {
-                let oldest = self.log.reach(oldest, self.guard);
+                // SAFETY: read from `oldest` under the guard.
+                let oldest = unsafe { self.log.reach(oldest, self.guard) };
                 if oldest.first() == offset {
                     return (Place::In(oldest), offset);
                 }
             }
-            let tail = self.log.tail();
-            let found = match tail {
+            let found = match self.log.tail() {
                 Link::Segment(tail) => self.search_back(tail, offset),
                 Link::Vacant(end) if end == offset => return (Place::Vacant, offset),
                 Link::Closed(end) if end == offset => return (Place::Closed, offset),
@@ -242,25 +250,22 @@ impl<'g> Reader<'g> {
             if let Some(segment) = found.or_else(|| self.search_forward(offset)) {
                 return (Place::In(segment), offset);
             }
-            // Evicted meanwhile, or the tail was moving: the next look finds something newer. If it finds the same, the
-            // publisher that began the chain has not linked it to `oldest` yet (L5), and the chain was cut off since.
-            // That publisher fills its slot after it linked the chain, and then wakes: until then there is a hole here.
-            let seen = (floor, self.log.oldest(), tail);
-            if last.replace(seen) == Some(seen) {
-                return (Place::Vacant, offset);
-            }
+            // Evicted meanwhile, or the tail was moving: the next look finds something newer.
         }
     }
 
     /// From the tail backwards: short for a reader that is nearly up to date.
     fn search_back(&self, tail: NonNull<Segment>, offset: u64) -> Option<&'g Segment> {
-        let mut segment = self.log.reach(tail, self.guard);
+        // SAFETY: read from `tail` under the guard.
+        let mut segment = unsafe { self.log.reach(tail, self.guard) };
         while segment.first() > offset {
             // L4: the one before is alive if not all before this one was evicted.
             if segment.first() <= self.log.oldest_offset() {
                 return None;
             }
-            segment = self.log.reach(segment.prev()?, self.guard);
+            let prev = segment.prev()?;
+            // SAFETY: L4.
+            segment = unsafe { self.log.reach(prev, self.guard) };
         }
         Some(segment)
     }
@@ -269,7 +274,8 @@ impl<'g> Reader<'g> {
     fn search_forward(&self, offset: u64) -> Option<&'g Segment> {
         let mut link = self.log.oldest();
         while let Link::Segment(segment) = link {
-            let segment = self.log.reach(segment, self.guard);
+            // SAFETY: read from `oldest`, or from a reachable segment, under the guard.
+            let segment = unsafe { self.log.reach(segment, self.guard) };
             if segment.first() > offset {
                 return None;
             }

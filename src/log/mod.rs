@@ -22,14 +22,16 @@
 //!   after it, until it unpins.
 //! * L3: offsets are handed out once, in order, without gaps.
 //! * L4: `prev` of a segment is followed only while pinned and after `oldest_offset < first` was seen under the pin.
-//! * L5: `oldest` is vacant only while no frame at or above that base is missing from it for good: whoever makes it
-//!   vacant, and whoever appends to a vacant tail, looks at the other side after a fence and links the two.
+//! * L5: at most one chain is not reachable from `oldest`, and then `oldest` is vacant at its base, and `tail` stands in
+//!   it. Whoever makes `oldest` vacant, and whoever appends to a vacant tail, looks at the other side after a fence and
+//!   links the two. Neither a close nor a release takes `tail` off such a chain.
 //!
 //! **Protocol.**
 //! *Append*: reserve an index of the tail; write the id; fill the slot; count bytes. No index left: decide `next`
 //! with an empty segment, move `tail` on, try again. *Evict* (one thread at a time, by a flag that nobody waits for):
 //! move `tail` and `oldest` past the segment, take its bytes off, raise `oldest_offset`, retire it. *Release* (an idle
-//! log): seal the tail, decide its `next` as vacant, evict it all. *Close*: seal the tail, decide its `next` as closed.
+//! log): under the same flag, seal the tail, decide its `next` as vacant, evict it all. *Close*: seal the tail, decide
+//! its `next` as closed; `tail` stays.
 //! A slot that is reserved but not filled is a hole: readers stop before it. Evicted, it counts as missed; the
 //! publisher that fills it then still succeeds.
 //!
@@ -37,7 +39,7 @@
 //!
 //! | # | site | operation | ordering | pairs with | model that fails when weaker |
 //! |---|---|---|---|---|---|
-//! | O1 | `Segment::{reserve, seal, limit}` | RMW and loads of `reserved` | Relaxed | nothing: one word | — |
+//! | O1 | `Segment::{reserve, reserved}` | RMW / load of `reserved` | Release / Acquire | each other: the time noted before | — (`topic`, B2) |
 //! | O2 | `Segment::{fill, get}` | slot store / load | Release / Acquire | each other | `two_publishers` |
 //! | O3 | `Segment::{fill, evict_bytes}` | RMW of `bytes` | Relaxed | nothing: one word | — |
 //! | O4 | `Segment::{decide_next, next}` | CAS / load of `next` | Release / Acquire | each other | `two_publishers` |
@@ -45,7 +47,8 @@
 //! | O6 | `evict`, `oldest` | store, CAS / load of `oldest` | Release / Acquire | each other | `evict_vs_reader` |
 //! | O7 | `evict`, `oldest_offset` | store / load | Release / Acquire | each other, and the fences of pin and retire | `evict_vs_reader` |
 //! | O8 | `evict`, `append` | fence between own write and the look at the other side | `SeqCst` | each other | `release_vs_append` |
-//! | O9 | `evict` | swap / store of the flag | Acquire / Release | each other | `evict_vs_evict` |
+//! | O9 | `begin_evicting`, `end_evicting` | swaps of the flag | `AcqRel` | each other | `evict_vs_evict` |
+//! | O10 | `close`, `is_closed` | store / load of `closed` | Release / Acquire | each other | — (a hint) |
 //!
 //! **Progress.** Append and close are lock-free, a read is wait-free but for moving on when the log is evicted under
 //! it, evict is wait-free when the flag is taken and lock-free otherwise.
@@ -57,6 +60,7 @@ mod cursor;
 mod segment;
 
 use std::cell::Cell;
+use std::ptr::NonNull;
 
 pub(crate) use cursor::{Cursor, Reader, Step};
 pub(crate) use segment::MAX_SLOTS;
@@ -83,8 +87,8 @@ pub(crate) struct Retention {
     pub(crate) events: u64,
     /// At most this many bytes plus one segment.
     pub(crate) bytes: u64,
-    /// At most this old, in ticks.
-    pub(crate) age_ticks: u32,
+    /// At most this old, in ticks, and an eighth more.
+    pub(crate) age_ticks: u64,
 }
 
 /// The log refused a frame because it is closed.
@@ -107,6 +111,8 @@ pub(crate) struct Log {
     /// Signed: an eviction may be counted before the late fill that it takes off.
     bytes: AtomicI64,
     evicting: AtomicBool,
+    /// A hint for those who do not append or read: `close` is through.
+    closed: AtomicBool,
 }
 
 thread_local! {
@@ -133,6 +139,7 @@ impl Log {
             oldest_offset: AtomicU64::new(FIRST_OFFSET),
             bytes: AtomicI64::new(0),
             evicting: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -162,7 +169,8 @@ impl Log {
     pub(crate) fn end(&self, guard: &Guard) -> u64 {
         match self.tail() {
             Link::Segment(tail) => {
-                let tail = self.reach(tail, guard);
+                // SAFETY: read from `tail` under `guard`.
+                let tail = unsafe { self.reach(tail, guard) };
                 tail.first() + tail.reserved() as u64
             }
             Link::Vacant(end) | Link::Closed(end) => end,
@@ -170,8 +178,10 @@ impl Log {
         }
     }
 
+    /// Whether `close` has returned, or is about to.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.tail(), Link::Closed(_))
+        // Acquire: pairs with `close`. O10
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Whether there is a chain to give back.
@@ -180,20 +190,24 @@ impl Log {
     }
 
     /// Follows a pointer that `tail`, `oldest`, or a segment reached under the same guard gave out.
+    ///
+    /// # Safety
+    ///
+    /// `segment` was read from one of these words under `guard`; or from a cursor, under C1; or from `prev`, under L4.
     #[expect(
         clippy::unused_self,
         reason = "ties the borrow to the log, whose drop frees the chain"
     )]
-    fn reach<'g>(&'g self, segment: std::ptr::NonNull<Segment>, _: &'g Guard) -> &'g Segment {
+    unsafe fn reach<'g>(&'g self, segment: NonNull<Segment>, _: &'g Guard) -> &'g Segment {
         // SAFETY: L1 and L2: what these words lead to under a pin is not freed before the pin ends.
         unsafe { Segment::deref(segment) }
     }
 
     /// Moves `tail` on from `segment` to what follows it.
-    fn advance_tail(&self, segment: &Segment, next: Link) {
+    fn advance_tail(&self, segment: NonNull<Segment>, next: Link) {
         // Release: whoever reads the new tail reads its fields. Relaxed on failure: somebody else moved it. O5
         let _ = self.tail.compare_exchange(
-            Link::Segment(segment.into()).into_raw(),
+            segment.as_ptr(),
             next.into_raw(),
             Ordering::Release,
             Ordering::Relaxed,
@@ -201,9 +215,9 @@ impl Log {
     }
 
     /// How many slots the segment after `last` gets: more when it filled within a tick, fewer when it took long.
-    fn next_slots(last: &Segment, now: u32) -> usize {
+    fn next_slots(last: &Segment, now: u64) -> usize {
         let log2 = last.slots().ilog2();
-        let log2 = match now.wrapping_sub(last.born()) {
+        let log2 = match now.saturating_sub(last.born()) {
             0..=1 => (log2 + 1).min(MAX_SLOTS_LOG2),
             2..=7 => log2,
             _ => log2.saturating_sub(1),
@@ -216,7 +230,7 @@ impl Log {
         &self,
         mut frame: Frame,
         epoch: u64,
-        now: impl Fn() -> u32,
+        now: impl Fn() -> u64,
         guard: &Guard,
     ) -> Result<Appended, LogClosed> {
         let mut began_chain = false;
@@ -235,8 +249,9 @@ impl Log {
                         Err(back) => spare = Some(back),
                     }
                 }
-                Link::Segment(tail) => {
-                    let tail = self.reach(tail, guard);
+                Link::Segment(tail_ptr) => {
+                    // SAFETY: read from `tail` under `guard`.
+                    let tail = unsafe { self.reach(tail_ptr, guard) };
                     if let Some(index) = tail.reserve() {
                         let offset = tail.first() + index as u64;
                         frame.stamp(EventId::new(epoch, offset));
@@ -247,17 +262,15 @@ impl Log {
                         });
                     }
                     let next = match tail.next() {
+                        Link::Closed(_) => return Err(LogClosed),
                         // S5: only a closing log has an empty sealed segment; nothing may follow it.
-                        Link::Undecided if tail.limit() == 0 => {
-                            let end = Link::Closed(tail.first());
-                            tail.decide_next(end).err().unwrap_or(end)
-                        }
+                        Link::Undecided if tail.limit() == 0 => return Err(LogClosed),
                         Link::Undecided => {
                             let mut fresh = spare.take().unwrap_or_else(|| {
                                 let now = now();
                                 Box::new(Segment::new(Self::next_slots(tail, now), now))
                             });
-                            fresh.place(tail.end(), std::ptr::from_ref(tail).cast_mut());
+                            fresh.place(tail.end(), tail_ptr.as_ptr());
                             match extend(tail, fresh) {
                                 Ok(next) => next,
                                 Err((back, next)) => {
@@ -268,7 +281,10 @@ impl Log {
                         }
                         decided => decided,
                     };
-                    self.advance_tail(tail, next);
+                    if matches!(next, Link::Closed(_)) {
+                        return Err(LogClosed);
+                    }
+                    self.advance_tail(tail_ptr, next);
                 }
             }
         }
@@ -316,7 +332,7 @@ impl Log {
     }
 
     /// Applies `retention`. Cheap when there is nothing to do.
-    pub(crate) fn retain(&self, retention: &Retention, now: u32, guard: &Guard) {
+    pub(crate) fn retain(&self, retention: &Retention, now: u64, guard: &Guard) {
         self.evict(guard, |next| {
             self.end(guard).saturating_sub(next.first) >= retention.events
                 || self.bytes() > retention.bytes
@@ -325,7 +341,15 @@ impl Log {
     }
 
     /// Evicts what was followed by younger segments for longer than `age_ticks`.
-    pub(crate) fn evict_aged(&self, age_ticks: u32, now: u32, guard: &Guard) {
+    pub(crate) fn evict_aged(&self, age_ticks: u64, now: u64, guard: &Guard) {
+        if let Link::Segment(tail) = self.tail() {
+            // SAFETY: read from `tail` under `guard`.
+            let tail = unsafe { self.reach(tail, guard) };
+            // A slow topic's tail would keep its first frame until it is full. S5: not an empty one.
+            if now.saturating_sub(tail.born()) > age_ticks / 8 && tail.reserved() > 0 {
+                tail.seal();
+            }
+        }
         self.evict(guard, |next| next.older_than(age_ticks, now));
     }
 
@@ -336,8 +360,14 @@ impl Log {
 
     /// Gives the whole chain back if nothing at or above `passed` was handed out. The next event begins a new chain.
     pub(crate) fn release(&self, passed: u64, guard: &Guard) {
-        if let Link::Segment(tail) = self.tail() {
-            let tail = self.reach(tail, guard);
+        if !self.begin_evicting() {
+            return;
+        }
+        // L5: cut only what `oldest` leads to, and evict all of it before the flag is free again: so there is never more
+        // than one chain that `oldest` does not lead to yet.
+        if let (Link::Segment(_), Link::Segment(tail_ptr)) = (self.oldest(), self.tail()) {
+            // SAFETY: read from `tail` under `guard`.
+            let tail = unsafe { self.reach(tail_ptr, guard) };
             let reserved = tail.reserved();
             // S5: an empty tail stays; its publisher is on the way.
             if reserved > 0 && tail.first() + reserved as u64 <= passed {
@@ -345,86 +375,105 @@ impl Log {
                 let end = tail.end();
                 // A reservation may have come before the seal; then the segment is merely shorter than it could be.
                 if end <= passed && tail.decide_next(Link::Vacant(end)).is_ok() {
-                    self.advance_tail(tail, Link::Vacant(end));
+                    self.advance_tail(tail_ptr, Link::Vacant(end));
                 }
             }
         }
-        self.evict_passed(passed, guard);
+        while let Some(next) = self.oldest_and_next(guard)
+            && next.first <= passed
+        {
+            self.evict_one(&next, guard);
+        }
+        self.end_evicting();
     }
 
-    /// What follows the oldest segment, if that is decided and the log goes on.
-    fn oldest_and_next<'g>(&'g self, guard: &'g Guard) -> Option<(&'g Segment, Successor)> {
-        let Link::Segment(oldest) = self.oldest() else {
+    /// Takes the flag. Its holder alone moves `oldest` on and retires segments.
+    fn begin_evicting(&self) -> bool {
+        // Acquire: the last holder's writes. Release: should the flag be taken, then what we appended. O9
+        !self.evicting.swap(true, Ordering::AcqRel)
+    }
+
+    fn end_evicting(&self) {
+        // Release: our writes. Acquire: what those appended who found the flag taken; we look again for them. O9
+        self.evicting.swap(false, Ordering::AcqRel);
+    }
+
+    /// The oldest segment and what follows it, if that is decided and the log goes on.
+    fn oldest_and_next(&self, guard: &Guard) -> Option<Oldest> {
+        let Link::Segment(segment) = self.oldest() else {
             return None;
         };
-        let oldest = self.reach(oldest, guard);
-        let link = oldest.next();
+        // SAFETY: read from `oldest` under `guard`.
+        let link = unsafe { self.reach(segment, guard) }.next();
         let (first, born) = match link {
             Link::Segment(next) => {
-                let next = self.reach(next, guard);
+                // SAFETY: read from a reachable segment under `guard`.
+                let next = unsafe { self.reach(next, guard) };
                 (next.first(), Some(next.born()))
             }
             Link::Vacant(base) => (base, None),
             Link::Undecided | Link::Closed(_) => return None,
         };
-        Some((oldest, Successor { link, first, born }))
+        Some(Oldest {
+            segment,
+            next: link,
+            first,
+            born,
+        })
     }
 
-    /// Evicts from the oldest segment on while `should` says so of what follows it. One thread at a time; a second
-    /// one leaves, and the first looks again for its sake.
-    fn evict(&self, guard: &Guard, should: impl Fn(&Successor) -> bool) {
-        let evictable = || self.oldest_and_next(guard).filter(|(_, next)| should(next));
-        while evictable().is_some() {
-            // Acquire: the last evictor's writes. O9
-            if self.evicting.swap(true, Ordering::Acquire) {
-                return;
+    /// Evicts from the oldest segment on while `should` says so. One thread at a time: another one leaves, and whoever
+    /// holds the flag looks again, by its own measure, before it is done.
+    fn evict(&self, guard: &Guard, should: impl Fn(&Oldest) -> bool) {
+        let evictable = || self.oldest_and_next(guard).filter(&should);
+        while evictable().is_some() && self.begin_evicting() {
+            while let Some(oldest) = evictable() {
+                self.evict_one(&oldest, guard);
             }
-            while let Some((oldest, next)) = evictable() {
-                self.evict_one(oldest, &next, guard);
-            }
-            // Release: the next evictor sees our writes. O9
-            self.evicting.store(false, Ordering::Release);
-            // Whoever found the flag taken had appended before: either it finds the flag free, or we see its frame.
-            fence(Ordering::SeqCst);
+            self.end_evicting();
         }
     }
 
-    /// Evicts `oldest`. The flag is held.
-    fn evict_one(&self, oldest: &Segment, next: &Successor, guard: &Guard) {
+    /// Evicts the oldest segment. The flag is held.
+    fn evict_one(&self, oldest: &Oldest, guard: &Guard) {
         // L1: `tail` does not lead to it …
-        self.advance_tail(oldest, next.link);
-        let bytes = oldest.evict_bytes();
+        self.advance_tail(oldest.segment, oldest.next);
+        // SAFETY: read from `oldest` under `guard`.
+        let bytes = unsafe { self.reach(oldest.segment, guard) }.evict_bytes();
         // Relaxed: a count.
         self.bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
         // … no cursor follows its address … Release: pairs with the readers' check. O7
-        self.oldest_offset.store(next.first, Ordering::Release);
+        self.oldest_offset.store(oldest.first, Ordering::Release);
         // … and `oldest` does not lead to it. Release: readers reach the next segment's fields through it. O6
-        self.oldest.store(next.link.into_raw(), Ordering::Release);
-        if let Link::Vacant(base) = next.link {
+        self.oldest.store(oldest.next.into_raw(), Ordering::Release);
+        if let Link::Vacant(base) = oldest.next {
             // L5: either the appender sees the vacant `oldest`, or this sees its segment. O8
             fence(Ordering::SeqCst);
-            if let Link::Segment(tail) = self.tail() {
-                let mut segment = self.reach(tail, guard);
+            if let Link::Segment(mut first) = self.tail() {
                 // The chain that began at `base` is whole: nobody evicts while `oldest` is vacant.
-                while segment.first() > base {
-                    let Some(prev) = segment.prev() else { break };
-                    segment = self.reach(prev, guard);
+                loop {
+                    // SAFETY: read from `tail` under `guard`, and then from segments of a whole chain.
+                    let segment = unsafe { self.reach(first, guard) };
+                    match segment.prev() {
+                        Some(prev) if segment.first() > base => first = prev,
+                        _ => break,
+                    }
                 }
-                self.link_oldest(base, std::ptr::from_ref(segment).cast_mut());
+                self.link_oldest(base, first.as_ptr());
             }
         }
         RETIRED.with(|retired| retired.set(retired.get() + bytes));
         // SAFETY: L1 holds from here on, and only the holder of the flag retires, each segment once.
-        unsafe { epoch::retire(guard, std::ptr::from_ref(oldest).cast_mut()) };
+        unsafe { epoch::retire(guard, oldest.segment.as_ptr()) };
     }
 
     /// Ends the log. What was reserved before is delivered; what comes later is refused.
     pub(crate) fn close(&self, guard: &Guard) {
         loop {
             match self.tail() {
-                Link::Closed(_) | Link::Undecided => return,
+                Link::Closed(_) | Link::Undecided => break,
                 Link::Vacant(base) => {
-                    // AcqRel is not needed: no memory hangs on the word. Relaxed on failure: read again.
+                    // Release, though no memory hangs on the word: one order for all of `tail`. O5
                     let closed = self.tail.compare_exchange(
                         Link::Vacant(base).into_raw(),
                         Link::Closed(base).into_raw(),
@@ -432,39 +481,46 @@ impl Log {
                         Ordering::Relaxed,
                     );
                     if closed.is_ok() {
-                        return;
+                        break;
                     }
                 }
-                Link::Segment(tail) => {
-                    let tail = self.reach(tail, guard);
+                // The tail stays where it is: its chain may not be linked to `oldest` yet (L5).
+                Link::Segment(tail_ptr) => {
+                    // SAFETY: read from `tail` under `guard`.
+                    let tail = unsafe { self.reach(tail_ptr, guard) };
                     tail.seal();
-                    let end = Link::Closed(tail.end());
-                    let next = tail.decide_next(end).err().unwrap_or(end);
-                    self.advance_tail(tail, next);
+                    match tail.decide_next(Link::Closed(tail.end())) {
+                        Ok(()) | Err(Link::Closed(_)) => break,
+                        Err(next) => self.advance_tail(tail_ptr, next),
+                    }
                 }
             }
         }
+        // Release: whoever sees it is after the close. O10
+        self.closed.store(true, Ordering::Release);
     }
 }
 
-/// What follows a segment that may be evicted.
+/// A segment that may be evicted, and what follows it.
 #[derive(Debug)]
-struct Successor {
-    link: Link,
+struct Oldest {
+    segment: NonNull<Segment>,
+    next: Link,
+    /// The offset at which what follows begins, and when it was made.
     first: u64,
-    born: Option<u32>,
+    born: Option<u64>,
 }
 
-impl Successor {
-    fn older_than(&self, age_ticks: u32, now: u32) -> bool {
+impl Oldest {
+    fn older_than(&self, age_ticks: u64, now: u64) -> bool {
         self.born
-            .is_some_and(|born| now.wrapping_sub(born) > age_ticks)
+            .is_some_and(|born| now.saturating_sub(born) > age_ticks)
     }
 }
 
 /// Links `fresh` behind `tail`; tells what follows `tail` now, and gives `fresh` back if that is another.
 fn extend(tail: &Segment, fresh: Box<Segment>) -> Result<Link, (Box<Segment>, Link)> {
-    let fresh = std::ptr::NonNull::from(Box::leak(fresh));
+    let fresh = NonNull::from(Box::leak(fresh));
     let link = Link::Segment(fresh);
     match tail.decide_next(link) {
         Ok(()) => Ok(link),

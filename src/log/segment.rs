@@ -105,7 +105,7 @@ pub(crate) struct Segment {
     /// The segment before this one in its chain; followed only under the rule L4 of `log`.
     prev: *mut Segment,
     /// When the segment was made, in ticks of the hub's clock.
-    born: u32,
+    born: u64,
     witness: Witness,
     /// Slot 0 stands here, so that a segment of one slot is one allocation.
     head: Slot,
@@ -118,7 +118,7 @@ unsafe impl Send for Segment {}
 unsafe impl Sync for Segment {}
 
 impl Segment {
-    pub(crate) fn new(slots: usize, born: u32) -> Self {
+    pub(crate) fn new(slots: usize, born: u64) -> Self {
         debug_assert!((1..=MAX_SLOTS).contains(&slots));
         Self {
             first: 0,
@@ -155,7 +155,7 @@ impl Segment {
         self.first
     }
 
-    pub(crate) fn born(&self) -> u32 {
+    pub(crate) fn born(&self) -> u64 {
         self.born
     }
 
@@ -181,8 +181,8 @@ impl Segment {
         if seen & SEALED != 0 || (seen & COUNT_MASK) as usize >= self.slots() {
             return None;
         }
-        // Relaxed: the index carries no data; the slot's own store publishes. O1
-        let before = self.reserved.fetch_add(1, Ordering::Relaxed);
+        // Release: whoever counts this reservation sees what was noted before it. O1
+        let before = self.reserved.fetch_add(1, Ordering::Release);
         let index = (before & COUNT_MASK) as usize;
         (before & SEALED == 0 && index < self.slots()).then_some(index)
     }
@@ -222,8 +222,8 @@ impl Segment {
 
     /// Slots that were given out so far.
     pub(crate) fn reserved(&self) -> usize {
-        // Relaxed: a subscriber that must see a reservation is ordered after it by the caller.
-        let seen = self.reserved.load(Ordering::Relaxed);
+        // Acquire: pairs with `reserve`. O1
+        let seen = self.reserved.load(Ordering::Acquire);
         if seen & SEALED != 0 {
             (seen >> FROZEN_SHIFT & FROZEN_MASK) as usize
         } else {

@@ -44,7 +44,7 @@ const fn geometry(index: usize) -> (usize, usize) {
 /// Models want all the levels with few waiters.
 #[cfg(fanfare_loom)]
 const fn geometry(_: usize) -> (usize, usize) {
-    (2, 1)
+    (2, 2)
 }
 
 impl Group {
@@ -76,9 +76,9 @@ impl Group {
     /// Takes a ticket, unless the group is full or retired.
     pub(crate) fn take_ticket(&self) -> bool {
         let more = |live| (live < self.capacity).then_some(live + 1);
-        // Relaxed: G2 is decided in the order of this word; what a ticket leads to is ordered by the claim. P8
+        // Acquire: the leave that gave the ticket back has cleared its waiter. P8
         self.live
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, more)
             .is_ok()
     }
 
@@ -93,7 +93,8 @@ impl Group {
                 if let Some(waiter) = self.chunks[chunk].claim() {
                     return chunk * CHUNK_WAITERS + waiter;
                 }
-                self.vacant.fetch_and(!(1 << chunk), Ordering::Relaxed);
+                // Acquire: with the bit we clear what its setter did. P8
+                self.vacant.fetch_and(!(1 << chunk), Ordering::Acquire);
                 // A leave that set the bit before it was cleared must not be forgotten: look once more.
                 if let Some(waiter) = self.chunks[chunk].claim() {
                     self.vacant.fetch_or(1 << chunk, Ordering::Relaxed);
@@ -113,8 +114,8 @@ impl Group {
     pub(crate) fn leave(&self, number: usize) -> (Option<Waker>, bool) {
         let chunk = number / CHUNK_WAITERS;
         let waker = self.chunks[chunk].leave(number % CHUNK_WAITERS);
-        // Relaxed: a hint.
-        self.vacant.fetch_or(1 << chunk, Ordering::Relaxed);
+        // Release: whoever clears the bit finds the waiter free. P8
+        self.vacant.fetch_or(1 << chunk, Ordering::Release);
         // Release, and the retirer's acquire: all leaves are complete before the group goes. P8
         let retired = self.live.fetch_sub(1, Ordering::Release) == 1
             && self
@@ -131,19 +132,15 @@ impl Group {
     /// Step 3 of parking: the summary bit, whatever the leaf held before.
     pub(crate) fn arm_summary(&self, number: usize) {
         let bit = 1 << (number / CHUNK_WAITERS);
-        // Relaxed test: the leaf's RMW orders it after any taker that emptied the leaf. AcqRel: P4
-        if self.summary.load(Ordering::Relaxed) & bit == 0 {
+        // Acquire: whoever set the bit after a taker makes us see that the taker was at the top word. AcqRel: P4
+        if self.summary.load(Ordering::Acquire) & bit == 0 {
             self.summary.fetch_or(bit, Ordering::AcqRel);
         }
     }
 
     /// Takes the summary and gives each chunk in it to `f`.
     pub(crate) fn take_armed(&self, mut f: impl FnMut(&Chunk<Box<[Waiter]>>)) {
-        // A look spares the RMW for groups that share the top bit with an armed one.
-        // Relaxed: the swap of the top word ordered it after the parker's bit. P4
-        if self.summary.load(Ordering::Relaxed) == 0 {
-            return;
-        }
+        // AcqRel, and always: a parker that found the top bit set must find in this word that we were there. P4
         let mut armed = self.summary.swap(0, Ordering::AcqRel);
         while armed != 0 {
             f(&self.chunks[armed.trailing_zeros() as usize]);

@@ -41,15 +41,16 @@
 //! | P5 | `arm`, `wake` | RMW of `top`, fences | `AcqRel`, `SeqCst` | each other | `park_vs_publish` |
 //! | P6 | `Chunk::{claim, leave}` | RMW of `occupied` | `AcqRel` | each other | `leave_vs_claim` |
 //! | P7 | `claim`, `least_passed` | fence after the claim / before the look | `SeqCst` | each other | `passed_vs_subscribe` |
-//! | P8 | `Group::leave` | `fetch_sub`, CAS of `live` | Release, Acquire | each other | `retire_vs_claim` |
+//! | P8 | `Group::{leave, take_ticket, claim}` | RMW of `live`, `vacant` | Release, Acquire | each other | `retire_vs_claim` |
+//! | P9 | `claim`, `wake_armed` | fence after the claim / after the top word was taken | `SeqCst` | each other | — (the model's list is stronger) |
 //!
-//! **Progress.** Park and leave are wait-free but for the rare copy of the list; join and wake are lock-free.
+//! **Progress.** Park is wait-free. Leave is wait-free, but the one who empties a group copies the list, which is
+//! lock-free; so are join and wake.
 
 mod chunk;
 mod group;
 mod waiter;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
 use chunk::{Chunk, Wakers};
@@ -57,6 +58,7 @@ use group::Group;
 use waiter::Waiter;
 
 use crate::sync::{Arc, AtomicU64, CowCell, Ordering, fence};
+use crate::unwind::FirstPanic;
 
 /// Places of the list share the 64 bits of the top word.
 const TOP_BITS: usize = 64;
@@ -177,12 +179,11 @@ impl Subscribers {
         made
     }
 
-    /// Gives the waiter back.
-    pub(crate) fn leave(&self, seat: &Seat) {
+    /// Gives the waiter back, and the waker that was in it: its drop is user code, which the caller runs last.
+    #[must_use]
+    pub(crate) fn leave(&self, seat: &Seat) -> Option<Waker> {
         let Some(group) = &seat.group else {
-            // Dropped outside the cell: a waker's drop is user code (W3).
-            drop(self.first.leave(0));
-            return;
+            return self.first.leave(0);
         };
         let (waker, retired) = group.leave(usize::from(seat.number));
         if retired {
@@ -201,7 +202,7 @@ impl Subscribers {
                 self.room.fetch_or(bit, Ordering::Relaxed);
             }
         }
-        drop(waker);
+        waker
     }
 
     /// Parks: after this, whoever publishes wakes `waker`, or the caller finds the frame in the log.
@@ -258,9 +259,12 @@ impl Subscribers {
         self.top.load(Ordering::Relaxed) != 0
     }
 
-    fn wake_armed(&self) {
+    /// [`wake`](Self::wake), when it is known that somebody is parked.
+    pub(crate) fn wake_armed(&self) {
         // AcqRel: the parkers' lower bits. P5
         let mut top = self.top.swap(0, Ordering::AcqRel);
+        // P9: a parker that found the bit set and made no RMW: its group is in the list that we load.
+        fence(Ordering::SeqCst);
         let mut wake = WakeScan::default();
         if top & top_bit(0) != 0 {
             self.first.take(&mut wake.wakers);
@@ -282,7 +286,7 @@ impl Subscribers {
     }
 
     /// Gives a heartbeat to those parked waiters that want one and whose turn is `phase` of `phases`.
-    pub(crate) fn beat(&self, phase: usize, phases: usize) {
+    pub(crate) fn beat(&self, phase: u64, phases: u64) {
         let mut wake = WakeScan::default();
         if phase == 0 {
             self.first.beat(&mut wake.wakers);
@@ -291,7 +295,7 @@ impl Subscribers {
         if let Some(list) = self.list.load_full() {
             for group in list.iter().flatten() {
                 for (at, chunk) in group.chunks() {
-                    if (group.index() + at + 1) % phases == phase {
+                    if (group.index() + at + 1) as u64 % phases == phase {
                         chunk.beat(&mut wake.wakers);
                         wake.run();
                     }
@@ -376,28 +380,22 @@ impl Seat {
 #[derive(Default)]
 struct WakeScan {
     wakers: Wakers,
-    panic: Option<Box<dyn std::any::Any + Send>>,
+    panics: FirstPanic,
 }
 
 impl WakeScan {
     fn run(&mut self) {
         while !self.wakers.is_empty() {
-            let wakers = &mut self.wakers;
             // A waker that panics has left the buffer already; the loop goes on with the rest.
-            let woken = catch_unwind(AssertUnwindSafe(|| {
-                while let Some(waker) = wakers.pop() {
+            self.panics.run(|| {
+                while let Some(waker) = self.wakers.pop() {
                     waker.wake();
                 }
-            }));
-            if let Err(panic) = woken {
-                self.panic.get_or_insert(panic);
-            }
+            });
         }
     }
 
     fn finish(self) {
-        if let Some(panic) = self.panic {
-            resume_unwind(panic);
-        }
+        self.panics.resume();
     }
 }

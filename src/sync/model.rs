@@ -268,10 +268,15 @@ impl<K: Eq + Hash, V> ShardedMap<K, V> {
     pub(crate) fn view_or_insert<R>(
         &self,
         key: K,
-        make: impl FnOnce() -> V,
+        fresh: V,
         f: impl FnOnce(&V) -> R,
-    ) -> R {
-        f(self.0.lock().unwrap().entry(key).or_insert_with(make))
+    ) -> (R, Option<(K, V)>) {
+        let mut map = self.0.lock().unwrap();
+        if let Some(found) = map.get(&key) {
+            let seen = f(found);
+            return (seen, Some((key, fresh)));
+        }
+        (f(map.entry(key).or_insert(fresh)), None)
     }
 
     pub(crate) fn remove_if<Q>(&self, key: &Q, f: impl FnOnce(&V) -> bool) -> Option<(K, V)>

@@ -3,6 +3,8 @@
 use std::borrow::Borrow;
 use std::hash::Hash;
 
+use dashmap::Entry;
+
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
@@ -114,15 +116,21 @@ impl<K: Eq + Hash, V> ShardedMap<K, V> {
         self.0.view(key, |_, value| f(value))
     }
 
-    /// Runs `f` on the value, made first if absent, under the shard's write lock.
+    /// Runs `f` under the shard's write lock on the value that is there, or else on `fresh`, which is put there. What
+    /// was not needed is given back, to be dropped outside the lock.
     pub(crate) fn view_or_insert<R>(
         &self,
         key: K,
-        make: impl FnOnce() -> V,
+        fresh: V,
         f: impl FnOnce(&V) -> R,
-    ) -> R {
-        let entry = self.0.entry(key).or_insert_with(make);
-        f(entry.value())
+    ) -> (R, Option<(K, V)>) {
+        match self.0.entry(key) {
+            Entry::Occupied(entry) => {
+                let seen = f(entry.get());
+                (seen, Some((entry.into_key(), fresh)))
+            }
+            Entry::Vacant(entry) => (f(entry.insert(fresh).value()), None),
+        }
     }
 
     /// Takes the entry out if `f`, run under the shard's write lock, says so. The caller drops what comes back.
