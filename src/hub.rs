@@ -412,7 +412,8 @@ impl<K: Eq + Hash> Inner<K> {
 
 impl<K: Eq + Hash> Drop for Inner<K> {
     fn drop(&mut self) {
-        self.close();
+        // A waker that panics has said so already; a panic out of a drop could end the process.
+        FirstPanic::default().run(|| self.close());
     }
 }
 
