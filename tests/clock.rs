@@ -1,5 +1,11 @@
 //! The hub's clock sleeps while it has nothing to do; what is published when it wakes is not taken for old.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "in a test a panic is the report, and threads are std's"
+)]
+
 mod common;
 
 use std::time::{Duration, Instant};
