@@ -100,8 +100,13 @@ impl<'a> DataLine<'a> {
 
     pub(crate) fn text(self, text: &str) -> Result<(), EncodeError> {
         // Each break costs a field of its own, so a short text can become a long block.
-        let breaks = memchr::memchr2_iter(b'\n', b'\r', text.as_bytes()).count();
-        check_size(self.max_bytes, text.len() + breaks * DATA_FIELD.len())?;
+        // CRLF is one break, and written as one byte.
+        let pairs = text.matches("\r\n").count();
+        let breaks = memchr::memchr2_iter(b'\n', b'\r', text.as_bytes()).count() - pairs;
+        check_size(
+            self.max_bytes,
+            text.len() - pairs + breaks * DATA_FIELD.len(),
+        )?;
         let mut rest = text.as_bytes();
         let mut lines = 0;
         loop {

@@ -1,6 +1,11 @@
 //! What the tests share: bounded waits, a small executor, and every way to read a subscription.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "in a test, helpers included, a panic is the report, and threads are std's"
+)]
 
 pub(crate) mod alloc;
 
