@@ -58,6 +58,8 @@
 
 mod cursor;
 mod segment;
+#[cfg(all(test, not(fanfare_loom)))]
+mod tests;
 
 use std::cell::Cell;
 use std::ptr::NonNull;
