@@ -11,9 +11,10 @@ const KEEP_ALL: Retention = Retention {
 };
 
 fn append(log: &Log, text: &str, now: u64) -> u64 {
-    let frame = encode(Event::text(text), 1 << 20, true).unwrap();
+    let frame = encode(Event::text(text), 1 << 20, true).expect("a valid event");
     let guard = epoch::pin();
-    log.append(frame, 7, || now, &guard).unwrap().offset
+    let appended = log.append(frame, 7, || now, &guard);
+    appended.expect("the log is open").offset
 }
 
 /// First offset, slots, and slots that count, of each segment.
