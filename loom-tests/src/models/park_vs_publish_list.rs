@@ -1,0 +1,95 @@
+//! Waiters in a group, under leaf, summary and top: whoever is parked has seen everything, or was woken.
+//!
+//! **Bound.** 3 preemptions.
+//!
+//! **Teeth.** The summary bit set only when the leaf was empty; the top bit set only when the summary was empty; set from
+//! the top down; taken from the leaf up; no fence in `arm`; no fence in `needs_wake`; summary and top Relaxed; the leaf
+//! armed without Acquire or taken without Release.
+
+use loom::thread;
+
+use super::{Bell, Listener, check};
+use crate::subscribers::Seat;
+use crate::sync::Arc;
+
+/// The seats in order: first the one outside the groups, then group by group and chunk by chunk.
+fn seats(bell: &Bell, count: usize) -> Vec<Seat> {
+    (0..count).map(|_| bell.subscribers.claim()).collect()
+}
+
+/// Two parkers at seats `at` (of the last chunk or of neighbours), one publisher.
+fn two_parkers(name: &str, bound: Option<usize>, at: [usize; 2]) {
+    check(name, bound, move || {
+        let bell = Arc::new(Bell::new());
+        let mut seats = seats(&bell, at[1] + 1);
+        let parkers = at.map(|at| {
+            let bell = Arc::clone(&bell);
+            // The others stay claimed: a seat that is dropped is not left.
+            let other = || bell.subscribers.claim();
+            let seat = std::mem::replace(&mut seats[at], other());
+            thread::spawn(move || {
+                let mut listener = Listener::default();
+                listener.poll(&bell, &seat);
+                listener
+            })
+        });
+        bell.publish();
+        for parker in parkers {
+            parker.join().expect("no panic").assert_not_lost(&bell);
+        }
+    });
+}
+
+/// One parker that polls twice, two publishers.
+fn two_publishers(name: &str, bound: Option<usize>, at: usize) {
+    check(name, bound, move || {
+        let bell = Arc::new(Bell::new());
+        let seats = seats(&bell, at + 1);
+        let publishers = [(); 2].map(|()| {
+            let bell = Arc::clone(&bell);
+            thread::spawn(move || bell.publish())
+        });
+        let mut listener = Listener::default();
+        listener.poll(&bell, &seats[at]);
+        listener.poll(&bell, &seats[at]);
+        for publisher in publishers {
+            publisher.join().expect("no panic");
+        }
+        listener.assert_not_lost(&bell);
+    });
+}
+
+#[test]
+fn park_vs_publish_list() {
+    check("park_vs_publish_list", None, || {
+        let bell = Arc::new(Bell::new());
+        let seats = seats(&bell, 2);
+        let publisher = {
+            let bell = Arc::clone(&bell);
+            thread::spawn(move || {
+                bell.publish();
+                bell.publish();
+            })
+        };
+        let mut listener = Listener::default();
+        listener.poll(&bell, &seats[1]);
+        listener.poll(&bell, &seats[1]);
+        publisher.join().expect("no panic");
+        listener.assert_not_lost(&bell);
+    });
+}
+
+#[test]
+fn two_parkers_of_one_chunk() {
+    two_parkers("two_parkers_of_one_chunk", Some(3), [1, 2]);
+}
+
+#[test]
+fn two_parkers_of_one_group() {
+    two_parkers("two_parkers_of_one_group", Some(3), [2, 3]);
+}
+
+#[test]
+fn two_publishers_one_parker() {
+    two_publishers("two_publishers_one_parker", Some(3), 1);
+}

@@ -1,0 +1,82 @@
+//! The last one leaves a group while another joins: nobody sits in a group that is out of the list, and the list stays
+//! whole.
+//!
+//! **Bound.** 3 preemptions; 2 with two who join.
+//!
+//! **Teeth.** A group that is retired by a look and a store (check, then remove); a ticket of a retired group; a leave
+//! that takes another group's place out of the list.
+
+use loom::thread;
+
+use super::{Bell, Listener, Woken, check};
+use crate::subscribers::Seat;
+use crate::sync::Arc;
+
+/// Whoever sits is found by a publisher.
+fn assert_in_list(bell: &Bell, seat: &Seat) {
+    let (woken, waker) = Woken::new();
+    bell.subscribers.arm(seat, waker);
+    bell.publish();
+    assert!(woken.is(), "a claim landed outside the list");
+}
+
+fn retire(name: &str, bound: usize, joiners: usize, pass: bool) {
+    check(name, Some(bound), move || {
+        let bell = Arc::new(Bell::new());
+        let first = bell.subscribers.claim();
+        let last = bell.subscribers.claim();
+        let joiners: Vec<_> = (0..joiners)
+            .map(|_| {
+                let bell = Arc::clone(&bell);
+                thread::spawn(move || {
+                    let seat = bell.subscribers.claim();
+                    // It may be gone again: then the group is retired once more.
+                    if pass {
+                        bell.leave(&seat);
+                        return None;
+                    }
+                    let mut listener = Listener::default();
+                    listener.poll(&bell, &seat);
+                    Some((seat, listener))
+                })
+            })
+            .collect();
+        bell.leave(&last);
+        if !pass {
+            bell.publish();
+        }
+        let mut seats: Vec<_> = joiners
+            .into_iter()
+            .filter_map(|joiner| joiner.join().expect("no panic"))
+            .map(|(seat, listener)| {
+                listener.assert_not_lost(&bell);
+                seat
+            })
+            .collect();
+        seats.push(bell.subscribers.claim());
+        for seat in &seats {
+            assert_in_list(&bell, seat);
+        }
+        for seat in &seats {
+            bell.leave(seat);
+        }
+        // Nobody but the first: what is looked at is as short as it was.
+        bell.subscribers.set_passed(&first, 5);
+        assert_eq!(bell.subscribers.least_passed(0), Some(5), "a group stayed");
+    });
+}
+
+#[test]
+fn retire_vs_claim() {
+    retire("retire_vs_claim", 3, 1, false);
+}
+
+#[test]
+fn retire_vs_claim_and_leave() {
+    retire("retire_vs_claim_and_leave", 3, 1, true);
+}
+
+#[test]
+fn retire_vs_two_claims() {
+    retire("retire_vs_two_claims", 2, 2, false);
+}

@@ -1,0 +1,468 @@
+#!/usr/bin/env bash
+# The teeth of the models: weakens one thing at a time in a copy of the sources and expects a model to fail.
+#
+#   loom-tests/teeth.sh              all of them, about a quarter of an hour
+#   loom-tests/teeth.sh leaf- top-   those whose name begins with one of these words
+#   loom-tests/teeth.sh --list       names only
+#   loom-tests/teeth.sh --sites      changes each site, builds nothing: fails if a site is gone
+#
+# Prints one row of TEETH.md for each. Fails if a weakening no longer applies, does not compile, or no model fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+
+mode=run
+words=()
+for argument in "$@"; do
+    case $argument in
+        --list) mode=list ;;
+        --sites) mode=sites ;;
+        *) words+=("$argument") ;;
+    esac
+done
+
+# They would replace the cfg that is given below.
+unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+copy=$scratch/copy
+mkdir "$copy"
+tar --exclude=./target --exclude=./.git -cf - . | tar -xf - -C "$copy"
+cp -r "$copy/src" "$scratch/pristine"
+target=${TEETH_TARGET_DIR:-$scratch/target}
+
+selected() {
+    [ ${#words[@]} -eq 0 ] && return 0
+    local word
+    for word in "${words[@]}"; do
+        [[ $1 == "$word"* ]] && return 0
+    done
+    return 1
+}
+
+# edit FILE PERL: one substitution that has to change the file.
+edit() {
+    local file=$copy/src/$1
+    cp "$file" "$scratch/before"
+    perl -0777 -pi -e "$2" "$file"
+    if cmp -s "$scratch/before" "$file"; then
+        echo "teeth: $name: the site in src/$1 is gone: $2" >&2
+        gone=1
+    fi
+}
+
+build() {
+    (cd "$copy" && CARGO_PROFILE_LOOM_INCREMENTAL=true CARGO_PROFILE_LOOM_CODEGEN_UNITS=16 CARGO_PROFILE_LOOM_OPT_LEVEL=1 \
+        cargo test --quiet --package loom-tests --profile loom --target-dir "$target" \
+        --config 'build.rustflags = ["--cfg", "fanfare_loom", "--allow", "warnings"]' \
+        --no-run --message-format=json 2>"$scratch/build") |
+        sed -n 's/.*"executable":"\([^"]*loom_tests-[^"]*\)".*/\1/p' | tail -1
+}
+
+failed=0
+bitten=0
+gone=0
+
+# bite DESCRIPTION MODELS…: builds what was weakened and runs the models, until one fails.
+bite() {
+    local description=$1 binary model row
+    shift
+    binary=$(build) || true
+    if [ -z "$binary" ]; then
+        echo "teeth: $name does not compile:" >&2
+        cat "$scratch/build" >&2
+        failed=1
+        return 0
+    fi
+    for model in "$@"; do
+        if RUST_BACKTRACE=0 timeout 300 "$binary" --nocapture --test-threads 1 "models::$model" \
+            >"$scratch/report" 2>&1; then
+            continue
+        fi
+        row=$(sed -nE 's/.*loom: ([a-z0-9_]+): FAILED in interleaving ([0-9]+).*/`\1` | \2/p' "$scratch/report" | head -1)
+        echo "| \`$name\` | $description | ${row:-\`$model\` | does not end} |"
+        return 0
+    done
+    echo "| \`$name\` | $description | **none** | |"
+    echo "teeth: no model fails for $name" >&2
+    failed=1
+}
+
+# weaken NAME DESCRIPTION MODELS… <<edits: each a line "file :: perl". Models are parts of the paths of tests.
+weaken() {
+    name=$1
+    local file perl line
+    if ! selected "$name" || [ "$mode" = list ]; then
+        if [ "$mode" = list ]; then echo "$name"; fi
+        cat >/dev/null
+        return 0
+    fi
+    rm -rf "$copy/src"
+    cp -r "$scratch/pristine" "$copy/src"
+    gone=0
+    while IFS= read -r line; do
+        edit "${line%% :: *}" "${line#* :: }"
+    done
+    if [ "$gone" -ne 0 ]; then
+        failed=1
+    elif [ "$mode" = run ]; then
+        bite "${@:2}"
+    fi
+}
+
+# blunt NAME DESCRIPTION REASON <<edits: no model can fail, for the reason given. The site has to be there all the same.
+blunt() {
+    local description=$2 reason=$3
+    if [ "$mode" != run ]; then
+        weaken "$1"
+        return 0
+    fi
+    mode=sites
+    weaken "$1"
+    mode=run
+    if selected "$1"; then echo "| \`$1\` | $description | none: $reason | |"; fi
+}
+
+if [ "$mode" = run ]; then
+    echo "| weakening | site | model that failed | in interleaving |"
+    echo "|---|---|---|---|"
+fi
+
+# The log.
+
+weaken slot-store-relaxed 'O2: `Segment::fill`, Release → Relaxed' two_publishers <<'E'
+log/segment.rs :: s/(slot\.0\.store\(frame\.into_raw\(\)\.as_ptr\(\), Ordering::)Release/$1Relaxed/
+E
+weaken slot-load-relaxed 'O2: `Segment::get`, Acquire → Relaxed' two_publishers <<'E'
+log/segment.rs :: s/(self\.slot\(index\)\?\.0\.load\(Ordering::)Acquire/$1Relaxed/
+E
+weaken next-store-relaxed 'O4: `decide_next`, Release → Relaxed' two_publishers <<'E'
+log/segment.rs :: s/(next\.into_raw\(\),\s*Ordering::)Release/$1Relaxed/
+E
+weaken next-loser-relaxed 'O4: `decide_next` on failure, Acquire → Relaxed' two_publishers <<'E'
+log/segment.rs :: s/(next\.into_raw\(\),\s*Ordering::Release,\s*Ordering::)Acquire/$1Relaxed/
+E
+weaken next-load-relaxed 'O4: `Segment::next`, Acquire → Relaxed' two_publishers <<'E'
+log/segment.rs :: s/(self\.next\.load\(Ordering::)Acquire/$1Relaxed/
+E
+weaken tail-advance-relaxed 'O5: `advance_tail`, Release → Relaxed' two_publishers release_vs_append <<'E'
+log/mod.rs :: s/(next\.into_raw\(\),\s*Ordering::)Release/$1Relaxed/
+E
+weaken tail-begin-relaxed 'O5: `begin_chain`, Release → Relaxed' two_publishers <<'E'
+log/mod.rs :: s/(compare_exchange\(vacant, fresh, Ordering::)Release/$1Relaxed/
+E
+weaken tail-load-relaxed 'O5: `Log::tail`, Acquire → Relaxed' two_publishers <<'E'
+log/mod.rs :: s/(self\.tail\.load\(Ordering::)Acquire/$1Relaxed/
+E
+weaken oldest-store-relaxed 'O6: `evict_one`, Release → Relaxed' evict_vs_reader release_vs_append evict_vs_evict <<'E'
+log/mod.rs :: s/(self\.oldest\.store\(oldest\.next\.into_raw\(\), Ordering::)Release/$1Relaxed/
+E
+blunt oldest-link-relaxed 'O6: `link_oldest`, Release → Relaxed' \
+    'a release fence (O8) stands before both calls' <<'E'
+log/mod.rs :: s/(Link::Vacant\(base\)\.into_raw\(\),\s*segment,\s*Ordering::)Release/$1Relaxed/
+E
+weaken oldest-load-relaxed 'O6: `Log::oldest`, Acquire → Relaxed' release_vs_append evict_vs_reader byte_counters <<'E'
+log/mod.rs :: s/(self\.oldest\.load\(Ordering::)Acquire/$1Relaxed/
+E
+blunt offset-store-relaxed 'O7: `evict_one`, Release → Relaxed' \
+    'from the second eviction of a run on, the fence of the retirement before is a release fence; after the first, what a reader knows as the tail is at most one segment behind' <<'E'
+log/mod.rs :: s/(self\.oldest_offset\.store\(oldest\.first, Ordering::)Release/$1Relaxed/
+E
+weaken offset-load-relaxed 'O7: `Log::oldest_offset`, Acquire → Relaxed' evict_vs_reader release_vs_append <<'E'
+log/mod.rs :: s/(self\.oldest_offset\.load\(Ordering::)Acquire/$1Relaxed/
+E
+weaken begin-chain-no-fence 'O8: no fence in `begin_chain`' release_vs_append <<'E'
+log/mod.rs :: s/fence\(Ordering::SeqCst\);(\s*self\.link_oldest)/$1/
+E
+weaken evict-no-fence 'O8: no fence in `evict_one`' release_vs_append <<'E'
+log/mod.rs :: s/fence\(Ordering::SeqCst\);(\s*if let Link::Segment\(mut first\) = self\.tail)/$1/
+E
+weaken nobody-links-oldest 'L5: `begin_chain` does not link `oldest`' release_vs_append <<'E'
+log/mod.rs :: s/self\.link_oldest\(base, fresh\);//
+E
+weaken evictor-does-not-link 'L5: `evict_one` does not link `oldest`' release_vs_append <<'E'
+log/mod.rs :: s/self\.link_oldest\(base, first\.as_ptr\(\)\);/let _ = first;/
+E
+weaken flag-take-no-acquire 'O9: the flag is taken without Acquire' evict_vs_evict byte_counters <<'E'
+log/mod.rs :: s/(self\.evicting\.swap\(true, Ordering::)AcqRel/$1Release/
+E
+weaken flag-take-no-release 'O9: the flag is found taken without Release' evict_vs_evict <<'E'
+log/mod.rs :: s/(self\.evicting\.swap\(true, Ordering::)AcqRel/$1Acquire/
+E
+weaken flag-return-no-acquire 'O9: the flag is given back without Acquire' evict_vs_evict <<'E'
+log/mod.rs :: s/(self\.evicting\.swap\(false, Ordering::)AcqRel/$1Release/
+E
+blunt flag-return-no-release 'O9: the flag is given back without Release' \
+    'the fence of the last retirement is a release fence' <<'E'
+log/mod.rs :: s/(self\.evicting\.swap\(false, Ordering::)AcqRel/$1Acquire/
+E
+weaken no-second-look 'the evictor does not look again after it gave the flag back' evict_vs_evict <<'E'
+log/mod.rs :: s/while (evictable\(\)\.is_some\(\) && self\.begin_evicting\(\))/if $1/
+E
+weaken offset-after-retirement 'L1: `oldest_offset` raised after the retirement' evict_vs_reader <<'E'
+log/mod.rs :: s/self\.oldest_offset\.store\(oldest\.first, Ordering::Release\);//; s/(unsafe \{ epoch::retire\([^;]*;)/$1 self.oldest_offset.store(oldest.first, Ordering::Release);/
+E
+weaken oldest-after-retirement 'L1: `oldest` moved after the retirement' evict_vs_reader release_vs_append <<'E'
+log/mod.rs :: s/self\.oldest\.store\(oldest\.next\.into_raw\(\), Ordering::Release\);//; s/(unsafe \{ epoch::retire\([^;]*;)/$1 self.oldest.store(oldest.next.into_raw(), Ordering::Release);/
+E
+weaken tail-not-moved-on 'L1: `tail` still leads to the retired segment' evict_vs_reader evict_vs_evict byte_counters release_vs_append <<'E'
+log/mod.rs :: s/self\.advance_tail\(oldest\.segment, oldest\.next\);//
+E
+weaken address-without-look 'C1: a reader follows its address without a look under its pin' evict_vs_reader <<'E'
+log/cursor.rs :: s/\(self\.offset - behind >= log\.oldest_offset\(\)\)\.then/(self.offset >= behind).then/
+E
+weaken look-before-pin 'C1: a reader behind looks one offset too late' evict_vs_reader <<'E'
+log/cursor.rs :: s/self\.offset - behind >= log\.oldest_offset/self.offset >= behind \&\& self.offset >= log.oldest_offset/
+E
+blunt prev-without-look 'L4: `prev` followed without a look' \
+    'the offset that is searched was raised to an `oldest_offset` seen under the same pin; the look is a short cut' <<'E'
+log/cursor.rs :: s/if segment\.first\(\) <= self\.log\.oldest_offset\(\) \{\s*return None;\s*\}//
+E
+blunt evicted-hole-waits 'a reader waits for an evicted hole' \
+    'whoever evicts wakes after it, and the next look starts from `oldest_offset`; the look saves one round' <<'E'
+log/cursor.rs :: s/if self\.cursor\.offset < self\.log\.oldest_offset\(\) \{/if false {/
+E
+weaken hole-stepped-over 'a reader steps over a hole' hole <<'E'
+log/cursor.rs :: s/if index < segment\.limit\(\) \{/if segment.get(index + 1).is_some() { self.cursor.stand(self.cursor.offset + 1, segment); continue; }\n if index < segment.limit() {/
+E
+weaken late-fill-counted 'bytes of an evicted segment are counted' byte_counters <<'E'
+log/segment.rs :: s/\(before & EVICTED == 0\)\.then\(\|\| before \+ bytes\)/Some((before & !EVICTED) + bytes)/
+E
+weaken evicted-by-store 'EVICTED set by a load and a store' byte_counters <<'E'
+log/segment.rs :: s/self\.bytes\.fetch_or\(EVICTED, Ordering::Relaxed\) & !EVICTED/{ let b = self.bytes.load(Ordering::Relaxed); self.bytes.store(b | EVICTED, Ordering::Relaxed); b & !EVICTED }/
+E
+weaken end-by-capacity 'a subscriber begins at the end of the tail, not at what is reserved' subscribe_vs_publish <<'E'
+log/cursor.rs :: s/segment\.first\(\) \+ segment\.reserved\(\) as u64, segment/segment.first() + segment.slots() as u64, segment/
+E
+weaken close-without-seal 'close does not seal' close_vs_publish <<'E'
+log/mod.rs :: s/tail\.seal\(\);(\s*match tail\.decide_next\(Link::Closed)/$1/
+E
+blunt close-end-before-seal 'close reads the end before it seals' \
+    'nobody reads the offset of a closed link that follows a segment' <<'E'
+log/mod.rs :: s/tail\.seal\(\);(\s*match tail\.decide_next\(Link::Closed\()tail\.end\(\)/let end = tail.first() + tail.reserved() as u64; tail.seal();$1end/
+E
+weaken append-after-empty-seal 'S5: an append goes on behind an empty sealed segment' close_vs_publish::close_vs_evict <<'E'
+log/mod.rs :: s/Link::Undecided if tail\.limit\(\) == 0 =>/Link::Undecided if false =>/
+E
+blunt reserve-relaxed 'O1: `reserve`, Release → Relaxed' \
+    'what it publishes is the time of the append, and under loom the clock stands' <<'E'
+log/segment.rs :: s/(self\.reserved\.fetch_add\(1, Ordering::)Release/$1Relaxed/
+E
+weaken release-cuts-unlinked 'L5: release cuts a chain that `oldest` does not lead to' release_vs_append::release_vs_unlinked <<'E'
+log/mod.rs :: s/\(Link::Segment\(_\), Link::Segment\(tail_ptr\)\) = \(self\.oldest\(\), self\.tail\(\)\)/(_, Link::Segment(tail_ptr)) = (self.oldest(), self.tail())/
+E
+weaken reader-does-not-help 'a reader past a cut does not move `tail` on' release_vs_append::release_vs_reader <<'E'
+log/cursor.rs :: s/self\.log\.advance_tail\(segment\.into\(\), vacant\);/let _ = vacant;/
+E
+weaken release-seals-empty 'S5: release seals an empty tail' release_vs_append <<'E'
+log/mod.rs :: s/if reserved > 0 && tail/if tail/
+E
+
+# Waiters: park, publish, wake.
+
+weaken arm-no-fence 'P5: no fence in `arm`' park_vs_publish::park_vs_publish <<'E'
+subscribers/mod.rs :: s/(P5: pairs with the fence in `wake`\.\s*)fence\(Ordering::SeqCst\);/$1/
+E
+weaken wake-no-fence 'P5: no fence in `needs_wake`' park_vs_publish::park_vs_publish <<'E'
+subscribers/mod.rs :: s/(P5: pairs with the fence in `arm`\.\s*)fence\(Ordering::SeqCst\);/$1/
+E
+weaken set-top-down 'top bit before leaf bit' park_vs_publish::park_vs_publish <<'E'
+subscribers/mod.rs :: s/self\.first\.arm\(0\);/self.top.fetch_or(top_bit(0), Ordering::AcqRel); self.first.arm(0); fence(Ordering::SeqCst); return;/
+E
+weaken set-top-down-list 'top bit, then summary bit, then leaf bit' park_vs_publish_list <<'E'
+subscribers/mod.rs :: s/chunk\.arm\(waiter\);\s*group\.arm_summary\(usize::from\(seat\.number\)\);/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); group.arm_summary(usize::from(seat.number)); chunk.arm(waiter); fence(Ordering::SeqCst); return;/; s/(return;\s*)group\.index\(\)/$1/
+E
+weaken set-summary-before-leaf 'summary bit before leaf bit' park_vs_publish_list <<'E'
+subscribers/mod.rs :: s/(chunk\.arm\(waiter\);)\s*(group\.arm_summary\(usize::from\(seat\.number\)\);)/$2 $1/
+E
+weaken set-top-before-summary 'top bit before summary bit' park_vs_publish_list <<'E'
+subscribers/mod.rs :: s/(group\.arm_summary\(usize::from\(seat\.number\)\);)\s*group\.index\(\)/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); $1 fence(Ordering::SeqCst); return;/
+E
+weaken clear-top-last 'the top word cleared after the scan' park_vs_publish::park_vs_publish park_vs_publish_list <<'E'
+subscribers/mod.rs :: s/let mut top = self\.top\.swap\(0, Ordering::AcqRel\);/let mut top = self.top.load(Ordering::Acquire);/; s/(\s*)(wake\.finish\(\);\s*\}\s*\/\/\/ Gives a heartbeat)/ self.top.swap(0, Ordering::AcqRel);$1$2/
+E
+weaken clear-summary-last 'the summary cleared after its leaves' park_vs_publish_list <<'E'
+subscribers/group.rs :: s/let mut armed = self\.summary\.swap\(0, Ordering::AcqRel\);/let mut armed = self.summary.load(Ordering::Acquire);/; s/(f\(&self\.chunks\[armed\.trailing_zeros\(\) as usize\]\);\s*armed &= armed - 1;\s*\})/$1 self.summary.swap(0, Ordering::AcqRel);/
+E
+weaken summary-on-first-leaf 'summary set only when the leaf was empty' park_vs_publish_list <<'E'
+subscribers/chunk.rs :: s/pub\(crate\) fn arm\(&self, index: usize\) \{/pub(crate) fn arm(&self, index: usize) -> bool {/; s/self\.armed\.fetch_or\(1 << index, Ordering::AcqRel\);/self.armed.fetch_or(1 << index, Ordering::AcqRel) == 0/
+subscribers/mod.rs :: s/chunk\.arm\(waiter\);\s*(group\.arm_summary\(usize::from\(seat\.number\)\);)/if chunk.arm(waiter) { $1 }/
+E
+weaken top-on-first-summary 'top set only when the summary was empty' park_vs_publish_list <<'E'
+subscribers/group.rs :: s/pub\(crate\) fn arm_summary\(&self, number: usize\) \{/pub(crate) fn arm_summary(&self, number: usize) -> bool {/; s/if self\.summary\.load\(Ordering::Relaxed\) & bit == 0 \{\s*self\.summary\.fetch_or\(bit, Ordering::AcqRel\);\s*\}/self.summary.fetch_or(bit, Ordering::AcqRel) == 0/
+subscribers/mod.rs :: s/group\.arm_summary\(usize::from\(seat\.number\)\);\s*group\.index\(\)/if !group.arm_summary(usize::from(seat.number)) { fence(Ordering::SeqCst); return; } group.index()/
+E
+weaken top-on-clear-summary-bit 'top set only when the summary bit was clear' park_vs_publish_list <<'E'
+subscribers/group.rs :: s/pub\(crate\) fn arm_summary\(&self, number: usize\) \{/pub(crate) fn arm_summary(&self, number: usize) -> bool {/; s/if self\.summary\.load\(Ordering::Relaxed\) & bit == 0 \{\s*self\.summary\.fetch_or\(bit, Ordering::AcqRel\);\s*\}/self.summary.fetch_or(bit, Ordering::AcqRel) & bit == 0/
+subscribers/mod.rs :: s/group\.arm_summary\(usize::from\(seat\.number\)\);\s*group\.index\(\)/if !group.arm_summary(usize::from(seat.number)) { fence(Ordering::SeqCst); return; } group.index()/
+E
+weaken leaf-arm-no-acquire 'P2: leaf armed without Acquire' park_vs_publish:: park_vs_publish_list <<'E'
+subscribers/chunk.rs :: s/(self\.armed\.fetch_or\(1 << index, Ordering::)AcqRel/$1Release/
+E
+weaken leaf-arm-no-release 'P2: leaf armed without Release' park_vs_publish:: park_vs_publish_list leave_vs <<'E'
+subscribers/chunk.rs :: s/(self\.armed\.fetch_or\(1 << index, Ordering::)AcqRel/$1Acquire/
+E
+weaken leaf-take-no-release 'P3: leaf taken without Release' park_vs_publish:: park_vs_publish_list <<'E'
+subscribers/chunk.rs :: s/(self\.armed\.swap\(0, Ordering::)AcqRel/$1Acquire/
+E
+weaken leaf-take-no-acquire 'P3: leaf taken without Acquire' park_vs_publish:: park_vs_publish_list leave_vs <<'E'
+subscribers/chunk.rs :: s/(self\.armed\.swap\(0, Ordering::)AcqRel/$1Release/
+E
+weaken disarm-relaxed 'P2: leaf disarmed Relaxed' park_vs_publish:: park_vs_publish_list leave_vs <<'E'
+subscribers/chunk.rs :: s/(self\.armed\.fetch_and\(!bit, Ordering::)AcqRel/$1Relaxed/
+E
+weaken summary-set-relaxed 'P4: summary set Relaxed' park_vs_publish_list <<'E'
+subscribers/group.rs :: s/(self\.summary\.fetch_or\(bit, Ordering::)AcqRel/$1Relaxed/
+E
+weaken summary-set-no-acquire 'P4: summary set without Acquire' park_vs_publish_list <<'E'
+subscribers/group.rs :: s/(self\.summary\.fetch_or\(bit, Ordering::)AcqRel/$1Release/
+E
+weaken summary-test-relaxed 'P4: summary tested Relaxed' park_vs_publish_list <<'E'
+subscribers/group.rs :: s/(self\.summary\.load\(Ordering::)Acquire/$1Relaxed/
+E
+weaken summary-look-first 'P4: a look at the summary spares its RMW' park_vs_publish_list <<'E'
+subscribers/group.rs :: s/(let mut armed = self\.summary\.swap)/if self.summary.load(Ordering::Relaxed) == 0 { return; } $1/
+E
+weaken list-no-fence 'P9: no fence between top and list' retire_vs_claim park_vs_publish_list <<'E'
+subscribers/mod.rs :: s/(in the list that we load\.\s*)fence\(Ordering::SeqCst\);/$1/
+E
+weaken summary-take-relaxed 'P4: summary taken Relaxed' park_vs_publish_list <<'E'
+subscribers/group.rs :: s/(self\.summary\.swap\(0, Ordering::)AcqRel/$1Relaxed/
+E
+weaken top-set-relaxed 'P5: top set Relaxed' park_vs_publish:: park_vs_publish_list <<'E'
+subscribers/mod.rs :: s/(self\.top\.fetch_or\(top_bit\(index\), Ordering::)AcqRel/$1Relaxed/
+E
+weaken top-take-relaxed 'P5: top taken Relaxed' park_vs_publish:: park_vs_publish_list <<'E'
+subscribers/mod.rs :: s/(self\.top\.swap\(0, Ordering::)AcqRel/$1Relaxed/
+E
+weaken summary-and-top-relaxed 'P4, P5: summary and top Relaxed' park_vs_publish_list <<'E'
+subscribers/group.rs :: s/(self\.summary\.(fetch_or\(bit|swap\(0), Ordering::)AcqRel/$1Relaxed/g
+subscribers/mod.rs :: s/(self\.top\.(fetch_or\(top_bit\(index\)|swap\(0), Ordering::)AcqRel/$1Relaxed/g
+E
+weaken publish-without-wake 'no wake after an append' park_vs_publish::park_vs_publish_hub <<'E'
+topic.rs :: s/if wake \{\s*topic\.subscribers\.wake_armed\(\);\s*\}//
+E
+weaken close-without-wake 'no wake after a close' close_vs_park <<'E'
+topic.rs :: s/(self\.log\.close\(&guard\);\s*drop\(guard\);\s*)self\.subscribers\.wake\(\);/$1/
+E
+
+# Waiters: the cell of one.
+
+weaken cell-enter-relaxed 'W-a: Acquire → Relaxed' waiter_cell leave_vs_claim <<'E'
+subscribers/waiter.rs :: s/(compare_exchange\(IDLE, REGISTERING, Ordering::)Acquire/$1Relaxed/
+E
+weaken cell-leave-no-release 'W-b: AcqRel → Acquire' waiter_cell park_vs_publish:: <<'E'
+subscribers/waiter.rs :: s/(compare_exchange\(REGISTERING, IDLE, Ordering::)AcqRel/$1Acquire/
+E
+weaken cell-leave-no-acquire 'W-b: AcqRel → Release' waiter_cell park_vs_publish:: <<'E'
+subscribers/waiter.rs :: s/(compare_exchange\(REGISTERING, IDLE, Ordering::)AcqRel/$1Release/
+E
+weaken cell-leave-failure-relaxed 'W-b on failure: Acquire → Relaxed' waiter_cell park_vs_publish:: <<'E'
+subscribers/waiter.rs :: s/(compare_exchange\(REGISTERING, IDLE, Ordering::AcqRel, Ordering::)Acquire/$1Relaxed/
+E
+weaken cell-swap-no-release 'W-b: the swap, AcqRel → Acquire' waiter_cell leave_vs_claim <<'E'
+subscribers/waiter.rs :: s/(self\.state\.swap\(IDLE, Ordering::)AcqRel/$1Acquire/
+E
+weaken cell-swap-no-acquire 'W-b: the swap, AcqRel → Release' waiter_cell leave_vs_claim <<'E'
+subscribers/waiter.rs :: s/(self\.state\.swap\(IDLE, Ordering::)AcqRel/$1Release/
+E
+weaken cell-take-no-acquire 'W-c: AcqRel → Release' waiter_cell <<'E'
+subscribers/waiter.rs :: s/(fetch_or\(TAKING, Ordering::)AcqRel/$1Release/
+E
+weaken cell-take-no-release 'W-c: AcqRel → Acquire' waiter_cell park_vs_publish:: hole leave_vs_claim <<'E'
+subscribers/waiter.rs :: s/(fetch_or\(TAKING, Ordering::)AcqRel/$1Acquire/
+E
+weaken cell-return-relaxed 'W-d: Release → Relaxed' waiter_cell <<'E'
+subscribers/waiter.rs :: s/(fetch_and\(!TAKING, Ordering::)Release/$1Relaxed/
+E
+weaken cell-no-self-wake-in 'W2: the owner that meets a taker on its way in does not wake itself' waiter_cell <<'E'
+subscribers/waiter.rs :: s/waker\.wake\(\);(\s*return;)/drop(waker);$1/
+E
+weaken cell-no-self-wake-out 'W2: the owner that meets a taker on its way out does not wake itself' waiter_cell <<'E'
+subscribers/waiter.rs :: s/if let Some\(waker\) = mine \{\s*waker\.wake\(\);\s*\}/drop(mine);/
+E
+
+# Waiters: join, leave.
+
+weaken claim-relaxed 'P6: `occupied` claimed Relaxed' leave_vs_claim <<'E'
+subscribers/chunk.rs :: s/(occupied \| bit,\s*Ordering::)AcqRel/$1Relaxed/
+E
+weaken leave-relaxed 'P6: `occupied` cleared Relaxed' leave_vs_claim <<'E'
+subscribers/chunk.rs :: s/(self\.occupied\.fetch_and\(!bit, Ordering::)AcqRel/$1Relaxed/
+E
+weaken leave-before-clean 'P6: `occupied` cleared before the waiter is clean' leave_vs_claim <<'E'
+subscribers/chunk.rs :: s/let waker = waiter\.take\(\);/self.occupied.fetch_and(!bit, Ordering::AcqRel); let waker = waiter.take();/
+E
+weaken leave-clears-leaf 'a leave clears the leaf of its neighbours' leave_vs_publish <<'E'
+subscribers/chunk.rs :: s/self\.armed\.fetch_and\(!bit, Ordering::AcqRel\);/self.armed.swap(0, Ordering::AcqRel);/
+E
+weaken leave-keeps-waker 'a leave leaves its waker behind' leave_vs_publish <<'E'
+subscribers/chunk.rs :: s/let waker = waiter\.take\(\);/let waker = None;/
+E
+weaken claim-no-fence 'P7: no fence in `claim`' passed_vs_subscribe <<'E'
+subscribers/mod.rs :: s/(sees all that the evictor.s readers read\.\s*)fence\(Ordering::SeqCst\);/$1/
+E
+weaken passed-no-fence 'P7: no fence in `least_passed`' passed_vs_subscribe <<'E'
+subscribers/mod.rs :: s/(P7: pairs with the fence in `claim`\.\s*)fence\(Ordering::SeqCst\);/$1/
+E
+weaken joiner-holds-nothing 'a joining waiter holds nothing back' passed_vs_subscribe <<'E'
+subscribers/waiter.rs :: s/passed: AtomicU64::new\(0\)/passed: AtomicU64::new(u64::MAX)/
+E
+weaken ticket-no-acquire 'P8: a ticket taken without Acquire (the claim may spin)' retire_vs_claim <<'E'
+subscribers/group.rs :: s/(\.fetch_update\(Ordering::)Acquire/$1Relaxed/
+E
+weaken hint-cleared-relaxed 'P8: the hint cleared without Acquire (the claim may spin)' retire_vs_claim <<'E'
+subscribers/group.rs :: s/(self\.vacant\.fetch_and\(!\(1 << chunk\), Ordering::)Acquire/$1Relaxed/
+E
+weaken hint-set-relaxed 'P8: the hint set without Release (the claim may spin)' retire_vs_claim <<'E'
+subscribers/group.rs :: s/(self\.vacant\.fetch_or\(1 << chunk, Ordering::)Release/$1Relaxed/
+E
+weaken ticket-return-relaxed 'P8: `live` counted down Relaxed' retire_vs_claim <<'E'
+subscribers/group.rs :: s/(self\.live\.fetch_sub\(1, Ordering::)Release/$1Relaxed/
+E
+weaken retire-relaxed 'P8: `live` retired Relaxed' retire_vs_claim <<'E'
+subscribers/group.rs :: s/(compare_exchange\(0, RETIRED, Ordering::)Acquire/$1Relaxed/
+E
+weaken retire-check-then-store 'G2: check, then remove' retire_vs_claim <<'E'
+subscribers/group.rs :: s/self\s*\.live\s*\.compare_exchange\(0, RETIRED, Ordering::Acquire, Ordering::Relaxed\)\s*\.is_ok\(\)/self.live.load(Ordering::Acquire) == 0 \&\& self.live.swap(RETIRED, Ordering::AcqRel) < RETIRED/
+E
+weaken retire-on-last 'G2: whoever counts down to nobody retires' retire_vs_claim <<'E'
+subscribers/group.rs :: s/\s*&& self\s*\.live\s*\.compare_exchange\(0, RETIRED, Ordering::Acquire, Ordering::Relaxed\)\s*\.is_ok\(\)//
+E
+
+# Topics and the registry.
+
+weaken remove-without-look 'R2: removed without a look at the users under the lock' last_leave_vs_subscribe <<'E'
+registry.rs :: s/same\(found\) && found\.is_dead\(\)/same(found)/
+E
+weaken counted-outside 'R1: counted in outside the lock' last_leave_vs_subscribe <<'E'
+registry.rs :: s/topic\.enter\(user\);//; s/return Some\(topic\);/topic.enter(user); return Some(topic);/; s/drop\(unused\);/drop(unused); topic.enter(user);/
+E
+weaken counted-after-place 'T3: counted in after the place was taken' subscribe_vs_publish <<'E'
+registry.rs :: s/topic\.enter\(user\);/if user == User::Handle { topic.enter(user); }/
+subscription.rs :: s/(this\.note_passed\(\);\s*drop\(guard\);)/$1 this.topic.enter(User::Subscription);/
+E
+weaken exit-relaxed 'U2: `exit`, AcqRel → Relaxed' last_leave_vs_subscribe <<'E'
+topic.rs :: s/(self\.users\.fetch_sub\(user\.one\(\), Ordering::)AcqRel/$1Relaxed/
+E
+weaken exit-no-acquire 'U2: `exit`, AcqRel → Release' last_leave_vs_subscribe <<'E'
+topic.rs :: s/(self\.users\.fetch_sub\(user\.one\(\), Ordering::)AcqRel/$1Release/
+E
+weaken exit-no-fence 'U4: no fence in `exit`' visit_vs_leave <<'E'
+topic.rs :: s/(sees that nobody is left\.\s*)fence\(Ordering::SeqCst\);/$1/
+E
+weaken offer-no-fence 'U4: no fence in `offer_to_go`' visit_vs_leave <<'E'
+topic.rs :: s/(\/\/ U4\s*)fence\(Ordering::SeqCst\);/$1/
+E
+weaken passed-not-capped 'P7: what is evicted as passed is not capped by an end read before' passed_vs_subscribe <<'E'
+topic.rs :: s/passed\.min\(end\)/passed.min(u64::MAX.max(end))/
+E
+weaken hub-no-fence 'H1: no fence in `Hub::enter`' close_vs_publish <<'E'
+hub.rs :: s/(sees that the hub is closed\.\s*)fence\(Ordering::SeqCst\);/$1/
+E
+weaken hub-no-look 'H1: no look at the hub after the topic was made' close_vs_publish <<'E'
+hub.rs :: s/if self\.is_closed\(\) \{\s*topic\.close\(\);\s*\}//
+E
+
+exit "$failed"
