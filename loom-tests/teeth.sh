@@ -201,10 +201,12 @@ weaken no-second-look 'the evictor does not look again after it gave the flag ba
 log/mod.rs :: s/while (evictable\(\)\.is_some\(\) && self\.begin_evicting\(\))/if $1/
 E
 weaken offset-after-retirement 'L1: `oldest_offset` raised after the retirement' evict_vs_reader <<'E'
-log/mod.rs :: s/self\.oldest_offset\.store\(oldest\.first, Ordering::Release\);//; s/(unsafe \{ epoch::retire\([^;]*;)/$1 self.oldest_offset.store(oldest.first, Ordering::Release);/
+log/mod.rs :: s/self\.oldest_offset\.store\(oldest\.first, Ordering::Release\);//
+log/mod.rs :: s/(unsafe \{ epoch::retire\([^;]*;)/$1 self.oldest_offset.store(oldest.first, Ordering::Release);/
 E
 weaken oldest-after-retirement 'L1: `oldest` moved after the retirement' evict_vs_reader release_vs_append <<'E'
-log/mod.rs :: s/self\.oldest\.store\(oldest\.next\.into_raw\(\), Ordering::Release\);//; s/(unsafe \{ epoch::retire\([^;]*;)/$1 self.oldest.store(oldest.next.into_raw(), Ordering::Release);/
+log/mod.rs :: s/self\.oldest\.store\(oldest\.next\.into_raw\(\), Ordering::Release\);//
+log/mod.rs :: s/(unsafe \{ epoch::retire\([^;]*;)/$1 self.oldest.store(oldest.next.into_raw(), Ordering::Release);/
 E
 weaken tail-not-moved-on 'L1: `tail` still leads to the retired segment' evict_vs_reader evict_vs_evict byte_counters release_vs_append <<'E'
 log/mod.rs :: s/self\.advance_tail\(oldest\.segment, oldest\.next\);//
@@ -212,7 +214,7 @@ E
 weaken address-without-look 'C1: a reader follows its address without a look under its pin' evict_vs_reader <<'E'
 log/cursor.rs :: s/\(self\.offset - behind >= log\.oldest_offset\(\)\)\.then/(self.offset >= behind).then/
 E
-weaken look-before-pin 'C1: a reader behind looks one offset too late' evict_vs_reader <<'E'
+weaken address-one-late 'C1: a reader behind looks one offset too late' evict_vs_reader <<'E'
 log/cursor.rs :: s/self\.offset - behind >= log\.oldest_offset/self.offset >= behind \&\& self.offset >= log.oldest_offset/
 E
 blunt prev-without-look 'L4: `prev` followed without a look' \
@@ -271,45 +273,54 @@ weaken set-top-down 'top bit before leaf bit' park_vs_publish::park_vs_publish <
 subscribers/mod.rs :: s/self\.first\.arm\(0\);/self.top.fetch_or(top_bit(0), Ordering::AcqRel); self.first.arm(0); fence(Ordering::SeqCst); return;/
 E
 weaken set-top-down-list 'top bit, then summary bit, then leaf bit' park_vs_publish_list <<'E'
-subscribers/mod.rs :: s/chunk\.arm\(waiter\);\s*group\.arm_summary\(usize::from\(seat\.number\)\);/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); group.arm_summary(usize::from(seat.number)); chunk.arm(waiter); fence(Ordering::SeqCst); return;/; s/(return;\s*)group\.index\(\)/$1/
+subscribers/mod.rs :: s/chunk\.arm\(waiter\);\s*group\.arm_summary\(usize::from\(seat\.number\)\);/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); group.arm_summary(usize::from(seat.number)); chunk.arm(waiter); fence(Ordering::SeqCst); return;/
+subscribers/mod.rs :: s/(return;\s*)group\.index\(\)/$1/
 E
 weaken set-summary-before-leaf 'summary bit before leaf bit' park_vs_publish_list <<'E'
 subscribers/mod.rs :: s/(chunk\.arm\(waiter\);)\s*(group\.arm_summary\(usize::from\(seat\.number\)\);)/$2 $1/
 E
-weaken set-top-before-summary 'top bit before summary bit' park_vs_publish_list <<'E'
+weaken set-top-before-summary 'top bit before summary bit' park_vs_publish_list::two park_vs_publish_list <<'E'
 subscribers/mod.rs :: s/(group\.arm_summary\(usize::from\(seat\.number\)\);)\s*group\.index\(\)/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); $1 fence(Ordering::SeqCst); return;/
 E
 weaken clear-top-last 'the top word cleared after the scan' park_vs_publish::park_vs_publish park_vs_publish_list <<'E'
-subscribers/mod.rs :: s/let mut top = self\.top\.swap\(0, Ordering::AcqRel\);/let mut top = self.top.load(Ordering::Acquire);/; s/(\s*)(wake\.finish\(\);\s*\}\s*\/\/\/ Gives a heartbeat)/ self.top.swap(0, Ordering::AcqRel);$1$2/
+subscribers/mod.rs :: s/let mut top = self\.top\.swap\(0, Ordering::AcqRel\);/let mut top = self.top.load(Ordering::Acquire);/
+subscribers/mod.rs :: s/(\s*)(wake\.finish\(\);\s*\}\s*\/\/\/ Gives a heartbeat)/ self.top.swap(0, Ordering::AcqRel);$1$2/
 E
 weaken clear-summary-last 'the summary cleared after its leaves' park_vs_publish_list <<'E'
-subscribers/group.rs :: s/let mut armed = self\.summary\.swap\(0, Ordering::AcqRel\);/let mut armed = self.summary.load(Ordering::Acquire);/; s/(f\(&self\.chunks\[armed\.trailing_zeros\(\) as usize\]\);\s*armed &= armed - 1;\s*\})/$1 self.summary.swap(0, Ordering::AcqRel);/
+subscribers/group.rs :: s/let mut armed = self\.summary\.swap\(0, Ordering::AcqRel\);/let mut armed = self.summary.load(Ordering::Acquire);/
+subscribers/group.rs :: s/(f\(&self\.chunks\[armed\.trailing_zeros\(\) as usize\]\);\s*armed &= armed - 1;\s*\})/$1 self.summary.swap(0, Ordering::AcqRel);/
 E
 weaken summary-on-first-leaf 'summary set only when the leaf was empty' park_vs_publish_list <<'E'
-subscribers/chunk.rs :: s/pub\(crate\) fn arm\(&self, index: usize\) \{/pub(crate) fn arm(&self, index: usize) -> bool {/; s/self\.armed\.fetch_or\(1 << index, Ordering::AcqRel\);/self.armed.fetch_or(1 << index, Ordering::AcqRel) == 0/
+subscribers/chunk.rs :: s/pub\(crate\) fn arm\(&self, index: usize\) \{/pub(crate) fn arm(&self, index: usize) -> bool {/
+subscribers/chunk.rs :: s/self\.armed\.fetch_or\(1 << index, Ordering::AcqRel\);/self.armed.fetch_or(1 << index, Ordering::AcqRel) == 0/
 subscribers/mod.rs :: s/chunk\.arm\(waiter\);\s*(group\.arm_summary\(usize::from\(seat\.number\)\);)/if chunk.arm(waiter) { $1 }/
 E
 weaken top-on-first-summary 'top set only when the summary was empty' park_vs_publish_list <<'E'
-subscribers/group.rs :: s/pub\(crate\) fn arm_summary\(&self, number: usize\) \{/pub(crate) fn arm_summary(&self, number: usize) -> bool {/; s/if self\.summary\.load\(Ordering::Relaxed\) & bit == 0 \{\s*self\.summary\.fetch_or\(bit, Ordering::AcqRel\);\s*\}/self.summary.fetch_or(bit, Ordering::AcqRel) == 0/
+subscribers/group.rs :: s/pub\(crate\) fn arm_summary\(&self, number: usize\) \{/pub(crate) fn arm_summary(&self, number: usize) -> bool {/
+subscribers/group.rs :: s/if self\.summary\.load\(Ordering::\w+\) & bit == 0 \{\s*self\.summary\.fetch_or\(bit, Ordering::AcqRel\);\s*\}/self.summary.fetch_or(bit, Ordering::AcqRel) == 0/
 subscribers/mod.rs :: s/group\.arm_summary\(usize::from\(seat\.number\)\);\s*group\.index\(\)/if !group.arm_summary(usize::from(seat.number)) { fence(Ordering::SeqCst); return; } group.index()/
 E
 weaken top-on-clear-summary-bit 'top set only when the summary bit was clear' park_vs_publish_list <<'E'
-subscribers/group.rs :: s/pub\(crate\) fn arm_summary\(&self, number: usize\) \{/pub(crate) fn arm_summary(&self, number: usize) -> bool {/; s/if self\.summary\.load\(Ordering::Relaxed\) & bit == 0 \{\s*self\.summary\.fetch_or\(bit, Ordering::AcqRel\);\s*\}/self.summary.fetch_or(bit, Ordering::AcqRel) & bit == 0/
+subscribers/group.rs :: s/pub\(crate\) fn arm_summary\(&self, number: usize\) \{/pub(crate) fn arm_summary(&self, number: usize) -> bool {/
+subscribers/group.rs :: s/if self\.summary\.load\(Ordering::\w+\) & bit == 0 \{\s*self\.summary\.fetch_or\(bit, Ordering::AcqRel\);\s*\}/self.summary.fetch_or(bit, Ordering::AcqRel) & bit == 0/
 subscribers/mod.rs :: s/group\.arm_summary\(usize::from\(seat\.number\)\);\s*group\.index\(\)/if !group.arm_summary(usize::from(seat.number)) { fence(Ordering::SeqCst); return; } group.index()/
 E
 weaken leaf-arm-no-acquire 'P2: leaf armed without Acquire' park_vs_publish:: park_vs_publish_list <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.fetch_or\(1 << index, Ordering::)AcqRel/$1Release/
 E
-weaken leaf-arm-no-release 'P2: leaf armed without Release' park_vs_publish:: park_vs_publish_list leave_vs <<'E'
+blunt leaf-arm-no-release 'P2: leaf armed without Release' \
+    'loom runs RMWs in the order of the run, so the taker meets the cell as the owner left it' <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.fetch_or\(1 << index, Ordering::)AcqRel/$1Acquire/
 E
 weaken leaf-take-no-release 'P3: leaf taken without Release' park_vs_publish:: park_vs_publish_list <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.swap\(0, Ordering::)AcqRel/$1Acquire/
 E
-weaken leaf-take-no-acquire 'P3: leaf taken without Acquire' park_vs_publish:: park_vs_publish_list leave_vs <<'E'
+blunt leaf-take-no-acquire 'P3: leaf taken without Acquire' \
+    'loom runs RMWs in the order of the run, so the taker meets the cell as the owner left it' <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.swap\(0, Ordering::)AcqRel/$1Release/
 E
-weaken disarm-relaxed 'P2: leaf disarmed Relaxed' park_vs_publish:: park_vs_publish_list leave_vs <<'E'
+blunt disarm-relaxed 'P2: leaf disarmed Relaxed' \
+    'it hands nothing over, and an RMW goes on with the release of the taker before it' <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.fetch_and\(!bit, Ordering::)AcqRel/$1Relaxed/
 E
 weaken summary-set-relaxed 'P4: summary set Relaxed' park_vs_publish_list <<'E'
@@ -437,7 +448,9 @@ weaken remove-without-look 'R2: removed without a look at the users under the lo
 registry.rs :: s/same\(found\) && found\.is_dead\(\)/same(found)/
 E
 weaken counted-outside 'R1: counted in outside the lock' last_leave_vs_subscribe <<'E'
-registry.rs :: s/topic\.enter\(user\);//; s/return Some\(topic\);/topic.enter(user); return Some(topic);/; s/drop\(unused\);/drop(unused); topic.enter(user);/
+registry.rs :: s/topic\.enter\(user\);//
+registry.rs :: s/return Some\(topic\);/topic.enter(user); return Some(topic);/
+registry.rs :: s/drop\(unused\);/drop(unused); topic.enter(user);/
 E
 weaken counted-after-place 'T3: counted in after the place was taken' subscribe_vs_publish <<'E'
 registry.rs :: s/topic\.enter\(user\);/if user == User::Handle { topic.enter(user); }/

@@ -59,6 +59,61 @@ fn two_publishers(name: &str, bound: Option<usize>, at: usize) {
     });
 }
 
+/// One waiter is parked, another one parks while two events are published: it meets what the first one has set and the
+/// publisher has taken.
+fn beside_a_parked(name: &str, bound: Option<usize>, at: [usize; 2]) {
+    check(name, bound, move || {
+        let bell = Arc::new(Bell::new());
+        let seats = seats(&bell, at[1] + 1);
+        let [mut parked, mut parker] = [Listener::default(), Listener::default()];
+        parked.poll(&bell, &seats[at[0]]);
+        let publisher = {
+            let bell = Arc::clone(&bell);
+            thread::spawn(move || {
+                bell.publish();
+                bell.publish();
+            })
+        };
+        parker.poll(&bell, &seats[at[1]]);
+        parker.poll(&bell, &seats[at[1]]);
+        publisher.join().expect("no panic");
+        parked.assert_not_lost(&bell);
+        parker.assert_not_lost(&bell);
+    });
+}
+
+/// As before, but two park, one after the other's bits.
+#[test]
+fn two_beside_a_parked() {
+    check("two_beside_a_parked", Some(3), || {
+        let bell = Arc::new(Bell::new());
+        let mut seats = seats(&bell, 3);
+        let mut parked = Listener::default();
+        parked.poll(&bell, &seats[0]);
+        let publisher = {
+            let bell = Arc::clone(&bell);
+            thread::spawn(move || {
+                bell.publish();
+                bell.publish();
+            })
+        };
+        let other = {
+            let (bell, seat) = (Arc::clone(&bell), seats.remove(1));
+            thread::spawn(move || {
+                let mut other = Listener::default();
+                other.poll(&bell, &seat);
+                other
+            })
+        };
+        let mut parker = Listener::default();
+        parker.poll(&bell, &seats[1]);
+        publisher.join().expect("no panic");
+        for listener in [parked, parker, other.join().expect("no panic")] {
+            listener.assert_not_lost(&bell);
+        }
+    });
+}
+
 #[test]
 fn park_vs_publish_list() {
     check("park_vs_publish_list", None, || {
@@ -92,4 +147,19 @@ fn two_parkers_of_one_group() {
 #[test]
 fn two_publishers_one_parker() {
     two_publishers("two_publishers_one_parker", Some(3), 1);
+}
+
+#[test]
+fn beside_a_parked_in_the_chunk() {
+    beside_a_parked("beside_a_parked_in_the_chunk", Some(3), [1, 2]);
+}
+
+#[test]
+fn beside_a_parked_in_the_group() {
+    beside_a_parked("beside_a_parked_in_the_group", Some(3), [1, 3]);
+}
+
+#[test]
+fn beside_a_parked_first() {
+    beside_a_parked("beside_a_parked_first", Some(3), [0, 1]);
 }
