@@ -13,5 +13,6 @@ need_nightly miri rust-src
 export MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-ignore-leaks ${MIRIFLAGS-}"
 
 cargo "+$nightly" miri setup
-cargo "+$nightly" miri test --target-dir target/miri --lib
+# Skipped, because of time alone: it encodes 270 KB of text, which keeps miri busy for many minutes. It has no threads.
+cargo "+$nightly" miri test --target-dir target/miri --lib -- --skip segments_are_sealed_by_bytes
 cargo "+$nightly" miri test --target-dir target/miri --test stress

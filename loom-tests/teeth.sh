@@ -263,6 +263,9 @@ E
 
 # Waiters: park, publish, wake.
 
+# The small ones first.
+list=(park_vs_publish_list::beside park_vs_publish_list::two park_vs_publish_list::join park_vs_publish_list::park)
+
 weaken arm-no-fence 'P5: no fence in `arm`' park_vs_publish::park_vs_publish <<'E'
 subscribers/mod.rs :: s/(P5: pairs with the fence in `wake`\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
@@ -272,47 +275,47 @@ E
 weaken set-top-down 'top bit before leaf bit' park_vs_publish::park_vs_publish <<'E'
 subscribers/mod.rs :: s/self\.first\.arm\(0\);/self.top.fetch_or(top_bit(0), Ordering::AcqRel); self.first.arm(0); fence(Ordering::SeqCst); return;/
 E
-weaken set-top-down-list 'top bit, then summary bit, then leaf bit' park_vs_publish_list <<'E'
+weaken set-top-down-list 'top bit, then summary bit, then leaf bit' "${list[@]}" <<'E'
 subscribers/mod.rs :: s/chunk\.arm\(waiter\);\s*group\.arm_summary\(usize::from\(seat\.number\)\);/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); group.arm_summary(usize::from(seat.number)); chunk.arm(waiter); fence(Ordering::SeqCst); return;/
 subscribers/mod.rs :: s/(return;\s*)group\.index\(\)/$1/
 E
-weaken set-summary-before-leaf 'summary bit before leaf bit' park_vs_publish_list <<'E'
+weaken set-summary-before-leaf 'summary bit before leaf bit' "${list[@]}" <<'E'
 subscribers/mod.rs :: s/(chunk\.arm\(waiter\);)\s*(group\.arm_summary\(usize::from\(seat\.number\)\);)/$2 $1/
 E
-weaken set-top-before-summary 'top bit before summary bit' park_vs_publish_list::two park_vs_publish_list <<'E'
+weaken set-top-before-summary 'top bit before summary bit' "${list[@]}" <<'E'
 subscribers/mod.rs :: s/(group\.arm_summary\(usize::from\(seat\.number\)\);)\s*group\.index\(\)/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); $1 fence(Ordering::SeqCst); return;/
 E
-weaken clear-top-last 'the top word cleared after the scan' park_vs_publish::park_vs_publish park_vs_publish_list <<'E'
+weaken clear-top-last 'the top word cleared after the scan' park_vs_publish::park_vs_publish "${list[@]}" <<'E'
 subscribers/mod.rs :: s/let mut top = self\.top\.swap\(0, Ordering::AcqRel\);/let mut top = self.top.load(Ordering::Acquire);/
 subscribers/mod.rs :: s/(\s*)(wake\.finish\(\);\s*\}\s*\/\/\/ Gives a heartbeat)/ self.top.swap(0, Ordering::AcqRel);$1$2/
 E
-weaken clear-summary-last 'the summary cleared after its leaves' park_vs_publish_list <<'E'
+weaken clear-summary-last 'the summary cleared after its leaves' "${list[@]}" <<'E'
 subscribers/group.rs :: s/let mut armed = self\.summary\.swap\(0, Ordering::AcqRel\);/let mut armed = self.summary.load(Ordering::Acquire);/
 subscribers/group.rs :: s/(f\(&self\.chunks\[armed\.trailing_zeros\(\) as usize\]\);\s*armed &= armed - 1;\s*\})/$1 self.summary.swap(0, Ordering::AcqRel);/
 E
-weaken summary-on-first-leaf 'summary set only when the leaf was empty' park_vs_publish_list <<'E'
+weaken summary-on-first-leaf 'summary set only when the leaf was empty' "${list[@]}" <<'E'
 subscribers/chunk.rs :: s/pub\(crate\) fn arm\(&self, index: usize\) \{/pub(crate) fn arm(&self, index: usize) -> bool {/
 subscribers/chunk.rs :: s/self\.armed\.fetch_or\(1 << index, Ordering::AcqRel\);/self.armed.fetch_or(1 << index, Ordering::AcqRel) == 0/
 subscribers/mod.rs :: s/chunk\.arm\(waiter\);\s*(group\.arm_summary\(usize::from\(seat\.number\)\);)/if chunk.arm(waiter) { $1 }/
 E
-weaken top-on-first-summary 'top set only when the summary was empty' park_vs_publish_list <<'E'
+weaken top-on-first-summary 'top set only when the summary was empty' "${list[@]}" <<'E'
 subscribers/group.rs :: s/pub\(crate\) fn arm_summary\(&self, number: usize\) \{/pub(crate) fn arm_summary(&self, number: usize) -> bool {/
 subscribers/group.rs :: s/if self\.summary\.load\(Ordering::\w+\) & bit == 0 \{\s*self\.summary\.fetch_or\(bit, Ordering::AcqRel\);\s*\}/self.summary.fetch_or(bit, Ordering::AcqRel) == 0/
 subscribers/mod.rs :: s/group\.arm_summary\(usize::from\(seat\.number\)\);\s*group\.index\(\)/if !group.arm_summary(usize::from(seat.number)) { fence(Ordering::SeqCst); return; } group.index()/
 E
-weaken top-on-clear-summary-bit 'top set only when the summary bit was clear' park_vs_publish_list <<'E'
+weaken top-on-clear-summary-bit 'top set only when the summary bit was clear' "${list[@]}" <<'E'
 subscribers/group.rs :: s/pub\(crate\) fn arm_summary\(&self, number: usize\) \{/pub(crate) fn arm_summary(&self, number: usize) -> bool {/
 subscribers/group.rs :: s/if self\.summary\.load\(Ordering::\w+\) & bit == 0 \{\s*self\.summary\.fetch_or\(bit, Ordering::AcqRel\);\s*\}/self.summary.fetch_or(bit, Ordering::AcqRel) & bit == 0/
 subscribers/mod.rs :: s/group\.arm_summary\(usize::from\(seat\.number\)\);\s*group\.index\(\)/if !group.arm_summary(usize::from(seat.number)) { fence(Ordering::SeqCst); return; } group.index()/
 E
-weaken leaf-arm-no-acquire 'P2: leaf armed without Acquire' park_vs_publish:: park_vs_publish_list <<'E'
+weaken leaf-arm-no-acquire 'P2: leaf armed without Acquire' park_vs_publish:: "${list[@]}" <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.fetch_or\(1 << index, Ordering::)AcqRel/$1Release/
 E
 blunt leaf-arm-no-release 'P2: leaf armed without Release' \
     'loom runs RMWs in the order of the run, so the taker meets the cell as the owner left it' <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.fetch_or\(1 << index, Ordering::)AcqRel/$1Acquire/
 E
-weaken leaf-take-no-release 'P3: leaf taken without Release' park_vs_publish:: park_vs_publish_list <<'E'
+weaken leaf-take-no-release 'P3: leaf taken without Release' park_vs_publish:: "${list[@]}" <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.swap\(0, Ordering::)AcqRel/$1Acquire/
 E
 blunt leaf-take-no-acquire 'P3: leaf taken without Acquire' \
@@ -323,31 +326,34 @@ blunt disarm-relaxed 'P2: leaf disarmed Relaxed' \
     'it hands nothing over, and an RMW goes on with the release of the taker before it' <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.fetch_and\(!bit, Ordering::)AcqRel/$1Relaxed/
 E
-weaken summary-set-relaxed 'P4: summary set Relaxed' park_vs_publish_list <<'E'
+weaken summary-set-relaxed 'P4: summary set Relaxed' "${list[@]}" <<'E'
 subscribers/group.rs :: s/(self\.summary\.fetch_or\(bit, Ordering::)AcqRel/$1Relaxed/
 E
-weaken summary-set-no-acquire 'P4: summary set without Acquire' park_vs_publish_list <<'E'
+weaken summary-set-no-acquire 'P4: summary set without Acquire' "${list[@]}" <<'E'
 subscribers/group.rs :: s/(self\.summary\.fetch_or\(bit, Ordering::)AcqRel/$1Release/
 E
-weaken summary-test-relaxed 'P4: summary tested Relaxed' park_vs_publish_list <<'E'
+weaken summary-test-relaxed 'P4: summary tested Relaxed' "${list[@]}" <<'E'
 subscribers/group.rs :: s/(self\.summary\.load\(Ordering::)Acquire/$1Relaxed/
 E
-weaken summary-look-first 'P4: a look at the summary spares its RMW' park_vs_publish_list <<'E'
+weaken summary-look-first 'P4: a look at the summary spares its RMW' "${list[@]}" <<'E'
 subscribers/group.rs :: s/(let mut armed = self\.summary\.swap)/if self.summary.load(Ordering::Relaxed) == 0 { return; } $1/
 E
-weaken list-no-fence 'P9: no fence between top and list' retire_vs_claim park_vs_publish_list <<'E'
+weaken list-no-fence 'P9: no fence between top and list' park_vs_publish_list::join <<'E'
 subscribers/mod.rs :: s/(in the list that we load\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
-weaken summary-take-relaxed 'P4: summary taken Relaxed' park_vs_publish_list <<'E'
+blunt summary-take-relaxed 'P4: summary taken Relaxed' \
+    'the fence P9 stands before it, and the bits below are found by RMWs' <<'E'
 subscribers/group.rs :: s/(self\.summary\.swap\(0, Ordering::)AcqRel/$1Relaxed/
 E
-weaken top-set-relaxed 'P5: top set Relaxed' park_vs_publish:: park_vs_publish_list <<'E'
+blunt top-set-relaxed 'P5: top set Relaxed' \
+    'what it hands over are bits, which loom finds by RMWs in the order of the run' <<'E'
 subscribers/mod.rs :: s/(self\.top\.fetch_or\(top_bit\(index\), Ordering::)AcqRel/$1Relaxed/
 E
-weaken top-take-relaxed 'P5: top taken Relaxed' park_vs_publish:: park_vs_publish_list <<'E'
+blunt top-take-relaxed 'P5: top taken Relaxed' \
+    'the fence P9 follows' <<'E'
 subscribers/mod.rs :: s/(self\.top\.swap\(0, Ordering::)AcqRel/$1Relaxed/
 E
-weaken summary-and-top-relaxed 'P4, P5: summary and top Relaxed' park_vs_publish_list <<'E'
+weaken summary-and-top-relaxed 'P4, P5: summary and top Relaxed' "${list[@]}" <<'E'
 subscribers/group.rs :: s/(self\.summary\.(fetch_or\(bit|swap\(0), Ordering::)AcqRel/$1Relaxed/g
 subscribers/mod.rs :: s/(self\.top\.(fetch_or\(top_bit\(index\)|swap\(0), Ordering::)AcqRel/$1Relaxed/g
 E
@@ -366,22 +372,26 @@ E
 weaken cell-leave-no-release 'W-b: AcqRel → Acquire' waiter_cell park_vs_publish:: <<'E'
 subscribers/waiter.rs :: s/(compare_exchange\(REGISTERING, IDLE, Ordering::)AcqRel/$1Acquire/
 E
-weaken cell-leave-no-acquire 'W-b: AcqRel → Release' waiter_cell park_vs_publish:: <<'E'
+blunt cell-leave-no-acquire 'W-b: AcqRel → Release' \
+    'it reads what the owner itself has stored' <<'E'
 subscribers/waiter.rs :: s/(compare_exchange\(REGISTERING, IDLE, Ordering::)AcqRel/$1Release/
 E
-weaken cell-leave-failure-relaxed 'W-b on failure: Acquire → Relaxed' waiter_cell park_vs_publish:: <<'E'
+blunt cell-leave-failure-relaxed 'W-b on failure: Acquire → Relaxed' \
+    'a taker that found the owner in has not touched the cell, and the swap follows' <<'E'
 subscribers/waiter.rs :: s/(compare_exchange\(REGISTERING, IDLE, Ordering::AcqRel, Ordering::)Acquire/$1Relaxed/
 E
 weaken cell-swap-no-release 'W-b: the swap, AcqRel → Acquire' waiter_cell leave_vs_claim <<'E'
 subscribers/waiter.rs :: s/(self\.state\.swap\(IDLE, Ordering::)AcqRel/$1Acquire/
 E
-weaken cell-swap-no-acquire 'W-b: the swap, AcqRel → Release' waiter_cell leave_vs_claim <<'E'
+blunt cell-swap-no-acquire 'W-b: the swap, AcqRel → Release' \
+    'a taker that found the owner in has not touched the cell, and the fence of `arm` follows' <<'E'
 subscribers/waiter.rs :: s/(self\.state\.swap\(IDLE, Ordering::)AcqRel/$1Release/
 E
 weaken cell-take-no-acquire 'W-c: AcqRel → Release' waiter_cell <<'E'
 subscribers/waiter.rs :: s/(fetch_or\(TAKING, Ordering::)AcqRel/$1Release/
 E
-weaken cell-take-no-release 'W-c: AcqRel → Acquire' waiter_cell park_vs_publish:: hole leave_vs_claim <<'E'
+blunt cell-take-no-release 'W-c: AcqRel → Acquire' \
+    'the owner takes nothing over from a taker that has only come; `W-d` hands the cell back' <<'E'
 subscribers/waiter.rs :: s/(fetch_or\(TAKING, Ordering::)AcqRel/$1Acquire/
 E
 weaken cell-return-relaxed 'W-d: Release → Relaxed' waiter_cell <<'E'
@@ -396,7 +406,8 @@ E
 
 # Waiters: join, leave.
 
-weaken claim-relaxed 'P6: `occupied` claimed Relaxed' leave_vs_claim <<'E'
+blunt claim-relaxed 'P6: `occupied` claimed Relaxed' \
+    'what a leave writes are RMWs and stores that loom keeps in the order of the run; an RMW goes on with the release of the leave' <<'E'
 subscribers/chunk.rs :: s/(occupied \| bit,\s*Ordering::)AcqRel/$1Relaxed/
 E
 weaken leave-relaxed 'P6: `occupied` cleared Relaxed' leave_vs_claim <<'E'
@@ -420,7 +431,8 @@ E
 weaken joiner-holds-nothing 'a joining waiter holds nothing back' passed_vs_subscribe <<'E'
 subscribers/waiter.rs :: s/passed: AtomicU64::new\(0\)/passed: AtomicU64::new(u64::MAX)/
 E
-weaken ticket-no-acquire 'P8: a ticket taken without Acquire (the claim may spin)' retire_vs_claim <<'E'
+blunt ticket-no-acquire 'P8: a ticket taken without Acquire (the claim may spin)' \
+    'whoever finds no place by the hints has cleared one, and that RMW takes over what the leave before it did' <<'E'
 subscribers/group.rs :: s/(\.fetch_update\(Ordering::)Acquire/$1Relaxed/
 E
 weaken hint-cleared-relaxed 'P8: the hint cleared without Acquire (the claim may spin)' retire_vs_claim <<'E'
@@ -429,10 +441,12 @@ E
 weaken hint-set-relaxed 'P8: the hint set without Release (the claim may spin)' retire_vs_claim <<'E'
 subscribers/group.rs :: s/(self\.vacant\.fetch_or\(1 << chunk, Ordering::)Release/$1Relaxed/
 E
-weaken ticket-return-relaxed 'P8: `live` counted down Relaxed' retire_vs_claim <<'E'
+blunt ticket-return-relaxed 'P8: `live` counted down Relaxed' \
+    'a group goes with the last `Arc` to it, which orders it' <<'E'
 subscribers/group.rs :: s/(self\.live\.fetch_sub\(1, Ordering::)Release/$1Relaxed/
 E
-weaken retire-relaxed 'P8: `live` retired Relaxed' retire_vs_claim <<'E'
+blunt retire-relaxed 'P8: `live` retired Relaxed' \
+    'a group goes with the last `Arc` to it, which orders it' <<'E'
 subscribers/group.rs :: s/(compare_exchange\(0, RETIRED, Ordering::)Acquire/$1Relaxed/
 E
 weaken retire-check-then-store 'G2: check, then remove' retire_vs_claim <<'E'
@@ -452,26 +466,35 @@ registry.rs :: s/topic\.enter\(user\);//
 registry.rs :: s/return Some\(topic\);/topic.enter(user); return Some(topic);/
 registry.rs :: s/drop\(unused\);/drop(unused); topic.enter(user);/
 E
-weaken counted-after-place 'T3: counted in after the place was taken' subscribe_vs_publish <<'E'
+blunt counted-after-place 'T3: counted in after the place was taken' \
+    'what is skipped between place and count has no offset and is owed to nobody; that the count comes under the lock is `counted-outside`' <<'E'
 registry.rs :: s/topic\.enter\(user\);/if user == User::Handle { topic.enter(user); }/
 subscription.rs :: s/(this\.note_passed\(\);\s*drop\(guard\);)/$1 this.topic.enter(User::Subscription);/
 E
-weaken exit-relaxed 'U2: `exit`, AcqRel → Relaxed' last_leave_vs_subscribe <<'E'
+blunt exit-relaxed 'U2: `exit`, AcqRel → Relaxed' \
+    'the fence U4 follows, and whoever appended has passed the fence of `needs_wake`' <<'E'
 topic.rs :: s/(self\.users\.fetch_sub\(user\.one\(\), Ordering::)AcqRel/$1Relaxed/
 E
-weaken exit-no-acquire 'U2: `exit`, AcqRel → Release' last_leave_vs_subscribe <<'E'
+blunt exit-no-acquire 'U2: `exit`, AcqRel → Release' \
+    'the fence U4 follows' <<'E'
 topic.rs :: s/(self\.users\.fetch_sub\(user\.one\(\), Ordering::)AcqRel/$1Release/
 E
 weaken exit-no-fence 'U4: no fence in `exit`' visit_vs_leave <<'E'
 topic.rs :: s/(sees that nobody is left\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
-weaken offer-no-fence 'U4: no fence in `offer_to_go`' visit_vs_leave <<'E'
+blunt offer-no-fence 'U4: no fence in `offer_to_go`' \
+    'both callers have passed a fence already: U3 in `visit`, that of `wake` in `close`' <<'E'
 topic.rs :: s/(\/\/ U4\s*)fence\(Ordering::SeqCst\);/$1/
 E
-weaken passed-not-capped 'P7: what is evicted as passed is not capped by an end read before' passed_vs_subscribe <<'E'
+weaken tidy-not-capped 'a visit gives back what came after its first look' visit_vs_leave::visit_vs_subscribe <<'E'
+topic.rs :: s/let least = least\.min\(end\);/let _ = end;/
+E
+blunt passed-not-capped 'P7: what is evicted as passed is not capped by an end read before' \
+    'whoever calls `consumed` has itself passed no more than that end' <<'E'
 topic.rs :: s/passed\.min\(end\)/passed.min(u64::MAX.max(end))/
 E
-weaken hub-no-fence 'H1: no fence in `Hub::enter`' close_vs_publish <<'E'
+blunt hub-no-fence 'H1: no fence in `Hub::enter`' \
+    'the lock of the shard orders both sides' <<'E'
 hub.rs :: s/(sees that the hub is closed\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
 weaken hub-no-look 'H1: no look at the hub after the topic was made' close_vs_publish <<'E'

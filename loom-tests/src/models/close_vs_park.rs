@@ -3,7 +3,7 @@
 //! **Bound.** All interleavings of the log and the bits; 3 preemptions with a publisher,
 //! and through a hub.
 //!
-//! **Teeth.** No fence in `arm` or in `needs_wake`; a close that does not wake.
+//! **Teeth.** A close that does not wake. (The fences: `park_vs_publish`.)
 
 use std::task::{Context, Poll};
 

@@ -3,8 +3,8 @@
 //!
 //! **Bound.** 3 preemptions; 2 with two publishers.
 //!
-//! **Teeth.** A close that does not seal; an end read before the seal; an append after the end of an empty sealed
-//! segment; no fence between a topic's making and the look at the hub.
+//! **Teeth.** A close that does not seal; an append that goes on behind an empty sealed segment; a topic that is made
+//! without a look at the hub after it.
 
 use loom::thread;
 

@@ -2,7 +2,8 @@
 //!
 //! **Bound.** 3 preemptions.
 //!
-//! **Teeth.** The flag taken without Acquire; given back without Release; no second look after it was given back.
+//! **Teeth.** The flag taken without Acquire, or found taken without Release; given back without Acquire; no second
+//! look after it was given back.
 
 use loom::thread;
 

@@ -3,9 +3,9 @@
 //!
 //! **Bound.** 3 preemptions. Segments have one slot; a frame counts as freed when the last pin that could see it goes.
 //!
-//! **Teeth.** `oldest_offset` raised after the retirement; a reader that follows its address without looking at
-//! `oldest_offset` under its pin; a search by `prev` without that look; `tail` not moved on before the retirement;
-//! `oldest` or `oldest_offset` Relaxed.
+//! **Teeth.** `oldest_offset` raised, or `oldest` moved, after the retirement; a reader that follows its address
+//! without a look at `oldest_offset` under its pin, or looks one offset too late; `oldest` stored Relaxed;
+//! `oldest_offset` loaded Relaxed.
 
 use loom::thread;
 

@@ -4,7 +4,7 @@
 //!
 //! **Bound.** 3 preemptions; 2 with eviction.
 //!
-//! **Teeth.** A reader that steps over a hole; no fence in `arm` or in `needs_wake`.
+//! **Teeth.** A reader that steps over a hole. (The fences: `park_vs_publish`.)
 
 use loom::thread;
 

@@ -3,7 +3,7 @@
 //!
 //! **Bound.** 3 preemptions.
 //!
-//! **Teeth.** A removal that does not look at the users under the lock; a user counted in outside the lock; U2 Relaxed.
+//! **Teeth.** A removal that does not look at the users under the lock; a user counted in outside the lock.
 
 use loom::thread;
 

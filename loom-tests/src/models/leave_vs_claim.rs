@@ -3,7 +3,7 @@
 //!
 //! **Bound.** 3 preemptions.
 //!
-//! **Teeth.** `occupied` claimed or cleared Relaxed; cleared before the waiter is clean.
+//! **Teeth.** `occupied` cleared Relaxed, or before the waiter is clean.
 
 use loom::thread;
 

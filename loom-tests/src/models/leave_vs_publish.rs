@@ -3,7 +3,7 @@
 //!
 //! **Bound.** 3 preemptions.
 //!
-//! **Teeth.** A leave that clears the whole leaf word; a leave that clears the summary bit.
+//! **Teeth.** A leave that clears the leaf of its neighbours; a leave that leaves its waker behind.
 
 use loom::thread;
 

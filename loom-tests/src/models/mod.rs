@@ -139,9 +139,13 @@ struct Seen {
 impl Seen {
     /// Reads all that is there, under one pin. Frames come in order, each once, and lag tells exactly what is skipped.
     fn read(&mut self, log: &Log, cursor: &mut Cursor) {
-        let guard = epoch::pin();
+        self.read_pinned(log, cursor, &epoch::pin());
+    }
+
+    /// As [`read`](Self::read), under a pin of the caller's.
+    fn read_pinned(&mut self, log: &Log, cursor: &mut Cursor, guard: &epoch::Guard) {
         let mut next = cursor.offset();
-        let mut reader = Reader::new(log, &guard, cursor);
+        let mut reader = Reader::new(log, guard, cursor);
         loop {
             match reader.step() {
                 Step::Frame(frame) => {

@@ -3,8 +3,8 @@
 //! **Bound.** All interleavings of one parker that polls twice and one publisher of two events; 3 preemptions with two
 //! publishers; 2 through a hub.
 //!
-//! **Teeth.** No fence in `arm`; no fence in `needs_wake`; the top bit set before the leaf; the leaf taken before the
-//! top word; the leaf armed without Acquire or taken without Release; the top bit not set when the leaf was set.
+//! **Teeth.** No fence in `arm`; no fence in `needs_wake`; the top bit set before the leaf; the top word cleared after
+//! the scan; the leaf armed without Acquire; no wake after an append.
 
 use std::task::{Context, Poll};
 

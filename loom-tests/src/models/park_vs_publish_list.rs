@@ -1,16 +1,16 @@
 //! Waiters in a group, under leaf, summary and top: whoever is parked has seen everything, or was woken.
 //!
-//! **Bound.** 3 preemptions.
+//! **Bound.** All interleavings with one parker, and with one who joins; otherwise 3 preemptions.
 //!
-//! **Teeth.** The summary bit set only when the leaf was empty; the top bit set only when the summary was empty; set from
-//! the top down; taken from the leaf up; no fence in `arm`; no fence in `needs_wake`; summary and top Relaxed; the leaf
-//! armed without Acquire or taken without Release.
+//! **Teeth.** The summary bit set only when the leaf was empty; the top bit set only when the summary, or its bit, was
+//! clear; set from the top down; taken from the leaf up; the summary set or tested Relaxed, or spared by a look; the
+//! leaf armed without Acquire or taken without Release; no fence between the top word and the list.
 
 use loom::thread;
 
 use super::{Bell, Listener, check};
 use crate::subscribers::Seat;
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 
 /// The seats in order: first the one outside the groups, then group by group and chunk by chunk.
 fn seats(bell: &Bell, count: usize) -> Vec<Seat> {
@@ -34,13 +34,13 @@ fn two_parkers(name: &str, bound: Option<usize>, at: [usize; 2]) {
             })
         });
         bell.publish();
-        for parker in parkers {
-            parker.join().expect("no panic").assert_not_lost(&bell);
+        for late in parkers {
+            late.join().expect("no panic").assert_not_lost(&bell);
         }
     });
 }
 
-/// One parker that polls twice, two publishers.
+/// One late that polls twice, two publishers.
 fn two_publishers(name: &str, bound: Option<usize>, at: usize) {
     check(name, bound, move || {
         let bell = Arc::new(Bell::new());
@@ -65,7 +65,7 @@ fn beside_a_parked(name: &str, bound: Option<usize>, at: [usize; 2]) {
     check(name, bound, move || {
         let bell = Arc::new(Bell::new());
         let seats = seats(&bell, at[1] + 1);
-        let [mut parked, mut parker] = [Listener::default(), Listener::default()];
+        let [mut parked, mut late] = [Listener::default(), Listener::default()];
         parked.poll(&bell, &seats[at[0]]);
         let publisher = {
             let bell = Arc::clone(&bell);
@@ -74,41 +74,70 @@ fn beside_a_parked(name: &str, bound: Option<usize>, at: [usize; 2]) {
                 bell.publish();
             })
         };
-        parker.poll(&bell, &seats[at[1]]);
-        parker.poll(&bell, &seats[at[1]]);
+        late.poll(&bell, &seats[at[1]]);
+        late.poll(&bell, &seats[at[1]]);
         publisher.join().expect("no panic");
         parked.assert_not_lost(&bell);
-        parker.assert_not_lost(&bell);
+        late.assert_not_lost(&bell);
     });
 }
 
-/// As before, but two park, one after the other's bits.
+/// The first waiter is parked, an event is published, and its publisher has yet to wake; then it publishes another.
+/// The listeners that it gives have seen the first event.
+fn beside_a_late_wake<const N: usize>(
+    bell: &Arc<Bell>,
+    first: &Seat,
+) -> (thread::JoinHandle<()>, Listener, [Listener; N]) {
+    let mut parked = Listener::default();
+    parked.poll(bell, first);
+    bell.count.fetch_add(1, Ordering::Release);
+    let publisher = {
+        let bell = Arc::clone(bell);
+        thread::spawn(move || {
+            bell.subscribers.wake();
+            bell.publish();
+        })
+    };
+    let others = [(); N].map(|()| Listener {
+        seen: 1,
+        parked: None,
+    });
+    (publisher, parked, others)
+}
+
+/// Two park, one after the other's bits.
 #[test]
-fn two_beside_a_parked() {
-    check("two_beside_a_parked", Some(3), || {
+fn two_beside_a_late_wake() {
+    check("two_beside_a_late_wake", Some(3), || {
         let bell = Arc::new(Bell::new());
         let mut seats = seats(&bell, 3);
-        let mut parked = Listener::default();
-        parked.poll(&bell, &seats[0]);
-        let publisher = {
-            let bell = Arc::clone(&bell);
-            thread::spawn(move || {
-                bell.publish();
-                bell.publish();
-            })
-        };
+        let (publisher, parked, [mut late, mut other]) = beside_a_late_wake(&bell, &seats[0]);
         let other = {
             let (bell, seat) = (Arc::clone(&bell), seats.remove(1));
             thread::spawn(move || {
-                let mut other = Listener::default();
                 other.poll(&bell, &seat);
                 other
             })
         };
-        let mut parker = Listener::default();
-        parker.poll(&bell, &seats[1]);
+        late.poll(&bell, &seats[1]);
         publisher.join().expect("no panic");
-        for listener in [parked, parker, other.join().expect("no panic")] {
+        for listener in [parked, late, other.join().expect("no panic")] {
+            listener.assert_not_lost(&bell);
+        }
+    });
+}
+
+/// One parks in a group that is new.
+#[test]
+fn join_beside_a_late_wake() {
+    check("join_beside_a_late_wake", None, || {
+        let bell = Arc::new(Bell::new());
+        let first = bell.subscribers.claim();
+        let (publisher, parked, [mut late]) = beside_a_late_wake(&bell, &first);
+        let seat = bell.subscribers.claim();
+        late.poll(&bell, &seat);
+        publisher.join().expect("no panic");
+        for listener in [parked, late] {
             listener.assert_not_lost(&bell);
         }
     });

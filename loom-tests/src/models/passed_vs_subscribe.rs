@@ -7,7 +7,7 @@
 
 use loom::thread;
 
-use super::{Seen, append_slowly, check, event, tag, text};
+use super::{Seen, append_pinned, append_slowly, check, event, tag, text};
 use crate::hub::Hub;
 use crate::log::{Cursor, Log};
 use crate::subscribers::Subscribers;
@@ -24,19 +24,20 @@ fn passed_vs_subscribe() {
         let reader = {
             let feed = Arc::clone(&feed);
             thread::spawn(move || {
-                append_slowly(&feed.0, "2");
-                append_slowly(&feed.0, "3");
+                // One pin for all: a pin inside another has no fence, and the ones of the protocol have to do.
+                let guard = epoch::pin();
+                append_pinned(&feed.0, "2", &guard);
+                append_pinned(&feed.0, "3", &guard);
                 let mut cursor = Cursor::at(1);
                 let mut seen = Seen::default();
-                seen.read(&feed.0, &mut cursor);
-                // A pin inside another has no fence: the one in `least_passed` has to do.
+                seen.read_pinned(&feed.0, &mut cursor, &guard);
                 feed.1.set_passed(&seat, cursor.offset());
                 let passed = feed.1.least_passed(usize::MAX).expect("a short list");
-                feed.0.evict_passed(passed, &epoch::pin());
+                feed.0.evict_passed(passed, &guard);
                 assert_eq!(seen.offsets(), [1, 2, 3]);
             })
         };
-        // The same: a subscriber that holds a batch of another topic.
+        // The same here: a subscriber that holds a batch of another topic.
         let guard = epoch::pin();
         let seat = feed.1.claim();
         let mut cursor = Cursor::at_end(&feed.0, &guard);

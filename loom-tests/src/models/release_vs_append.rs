@@ -4,7 +4,9 @@
 //! **Bound.** All interleavings of a release and a reader; 3 preemptions with a publisher; 2 with two, or with two
 //! releases at once.
 //!
-//! **Teeth.** No fence in `begin_chain`; no fence in `evict_one`; nobody links `oldest`; `oldest` linked Relaxed.
+//! **Teeth.** No fence in `begin_chain`; no fence in `evict_one`; one of the two does not link `oldest`; `oldest`
+//! loaded Relaxed; `tail` not moved on; a chain cut that `oldest` does not lead to; a reader at the cut that waits; an
+//! empty tail sealed.
 
 use loom::thread;
 

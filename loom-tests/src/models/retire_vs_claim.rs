@@ -3,8 +3,8 @@
 //!
 //! **Bound.** 3 preemptions; 2 with two who join.
 //!
-//! **Teeth.** A group that is retired by a look and a store (check, then remove); a ticket of a retired group; a leave
-//! that takes another group's place out of the list.
+//! **Teeth.** A group that is retired by a look and a store (check, then remove), or by whoever counts down to nobody;
+//! a hint set or cleared Relaxed (the claim turns in circles).
 
 use loom::thread;
 
@@ -79,4 +79,24 @@ fn retire_vs_claim_and_leave() {
 #[test]
 fn retire_vs_two_claims() {
     retire("retire_vs_two_claims", 2, 2, false);
+}
+
+/// A group with one free place more than tickets: whoever has a ticket finds its place, and does not turn in circles
+/// (loom would count its branches).
+#[test]
+fn leave_vs_claims_of_the_rest() {
+    check("leave_vs_claims_of_the_rest", Some(3), || {
+        let bell = Arc::new(Bell::new());
+        // The first waiter, and three of the four of a group.
+        let mut seats: Vec<_> = (0..4).map(|_| bell.subscribers.claim()).collect();
+        let joiners = [(); 2].map(|()| {
+            let bell = Arc::clone(&bell);
+            thread::spawn(move || bell.subscribers.claim())
+        });
+        bell.leave(&seats.remove(1));
+        seats.extend(joiners.map(|joiner| joiner.join().expect("no panic")));
+        for seat in &seats {
+            assert_in_list(&bell, seat);
+        }
+    });
 }

@@ -3,7 +3,7 @@
 //!
 //! **Bound.** 3 preemptions with one publisher, 2 with two.
 //!
-//! **Teeth.** A place at the end of the tail segment, not at what is reserved of it; a place taken before counting in.
+//! **Teeth.** A place at the end of the tail segment, not at what is reserved of it.
 
 use loom::thread;
 

@@ -3,8 +3,8 @@
 //!
 //! **Bound.** All interleavings with one taker; 3 preemptions with two takers.
 //!
-//! **Teeth.** Any of W-a to W-d one step weaker; a register that waits for nobody but stores over a taker; a taker that
-//! leaves nothing for the owner.
+//! **Teeth.** The owner's entry, or a taker's exit, Relaxed; the owner's exit without Release; a taker's entry without
+//! Acquire; an owner that meets a taker and does not wake itself.
 
 use loom::thread;
 
