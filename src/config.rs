@@ -39,7 +39,7 @@ pub enum ConfigError {
         /// `retain_bytes`.
         retain: usize,
     },
-    /// DashMap needs a power of two above one.
+    /// The map of topics needs a power of two above one.
     #[error("shards is {value}; it must be a power of two from 2 to 65536")]
     Shards {
         /// The refused value.

@@ -11,17 +11,18 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use crate::clock::Clock;
 use crate::config::{Config, HubBuilder};
 use crate::encode::encode;
+use crate::error::{PublishError, SubscribeError};
 use crate::event::{Event, Payload};
 use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::log;
 use crate::registry::Registry;
 use crate::stats::{HubStats, StripedCounter};
-use crate::subscription::{Start, SubscribeError, Subscription};
+use crate::subscription::{Start, Subscription};
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, HostArc, HostWeak, Ordering, arc_unsized, epoch, fence,
 };
-use crate::topic::{Home, PublishError, Published, Shared, Topic, TopicCore, User, after_append};
+use crate::topic::{Home, Published, Shared, Topic, TopicCore, User, after_append};
 use crate::unwind::FirstPanic;
 
 /// A set of topics: publish an event once, and every subscriber of its topic reads it.

@@ -45,6 +45,7 @@ compile_error!("fanfare keeps 62-bit offsets in pointer-sized words and needs a 
 
 // The way of an event, stage by stage.
 mod encode;
+mod error;
 mod event;
 mod event_id;
 mod frame;
@@ -68,15 +69,14 @@ mod unwind;
 
 pub use config::{ConfigError, HubBuilder};
 pub use encode::{EncodeError, MAX_NAME_BYTES};
+pub use error::{PublishError, SubscribeError, TryRecvError};
 pub use event::{Event, Json, Payload, RawJson, Text};
 pub use event_id::{EventId, ParseEventIdError};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use stats::HubStats;
-pub use subscription::{
-    Batch, Item, Lag, LagPolicy, Readiness, SubscribeError, Subscription, TryRecvError,
-};
-pub use topic::{PublishError, Published, Topic};
+pub use subscription::{Batch, Item, Lag, LagPolicy, Readiness, Subscription};
+pub use topic::{Published, Topic};
 #[cfg(feature = "http-body")]
 pub use transport::{Sse, SseBody};
 

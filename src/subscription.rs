@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
+use crate::error::{SubscribeError, TryRecvError};
 use crate::event_id::EventId;
 use crate::frame::{Frame, FrameRef};
 use crate::log::{self, Cursor, Reader, Step};
@@ -19,27 +20,6 @@ use crate::subscribers::Seat;
 use crate::sync::Arc;
 use crate::sync::epoch::{self, Guard};
 use crate::topic::{TopicCore, User, schedule};
-
-/// Why a subscription or a handle could not be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubscribeError {
-    /// The hub is closed.
-    #[error("the hub is closed")]
-    Closed,
-}
-
-/// Why [`Subscription::try_recv`] has nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[expect(clippy::exhaustive_enums, reason = "there is no third answer")]
-pub enum TryRecvError {
-    /// Nothing was published that was not read yet.
-    #[error("nothing to read yet")]
-    Empty,
-    /// The subscription has ended: the topic was closed and all of it was read, or the lag policy ended it.
-    #[error("the subscription has ended")]
-    Closed,
-}
 
 /// What a subscription does when events were dropped from the log before it read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

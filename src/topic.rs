@@ -22,7 +22,8 @@ use std::fmt;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::encode::{EncodeError, encode};
+use crate::encode::encode;
+use crate::error::PublishError;
 use crate::event::{Event, Payload};
 use crate::event_id::EventId;
 use crate::frame::Frame;
@@ -130,18 +131,6 @@ impl Published {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-}
-
-/// Why an event was not published. Nothing was appended.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The event could not be encoded.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// The hub or the topic is closed.
-    #[error("the topic is closed")]
-    Closed,
 }
 
 impl<H: Home> TopicCore<H> {

@@ -20,6 +20,7 @@ sources! {
     "../../src/clock.rs" clock
     "../../src/config.rs" config
     "../../src/encode/mod.rs" encode
+    "../../src/error.rs" error
     "../../src/event.rs" event
     "../../src/event_id.rs" event_id
     "../../src/frame.rs" frame
@@ -37,15 +38,14 @@ sources! {
 
 pub use config::{ConfigError, HubBuilder};
 pub use encode::{EncodeError, MAX_NAME_BYTES};
+pub use error::{PublishError, SubscribeError, TryRecvError};
 pub use event::{Event, Json, Payload, RawJson, Text};
 pub use event_id::{EventId, ParseEventIdError};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use stats::HubStats;
-pub use subscription::{
-    Batch, Item, Lag, LagPolicy, Readiness, SubscribeError, Subscription, TryRecvError,
-};
-pub use topic::{PublishError, Published, Topic};
+pub use subscription::{Batch, Item, Lag, LagPolicy, Readiness, Subscription};
+pub use topic::{Published, Topic};
 
 #[cfg(test)]
 mod models;

@@ -105,6 +105,9 @@ pub(crate) mod epoch {
         }
     }
 
+    /// # Safety
+    ///
+    /// That of the real one.
     pub(crate) unsafe fn retire<T: Probed + 'static>(_: &Guard, value: *mut T) {
         fence(Ordering::SeqCst);
         BOOK.with_borrow_mut(|book| {
