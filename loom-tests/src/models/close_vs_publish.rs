@@ -9,11 +9,11 @@
 use loom::thread;
 
 use super::{KEEP_ONE, Seen, append_slowly, check, event, frame, tag, text};
+use crate::error::{PublishError, SubscribeError, TryRecvError};
 use crate::hub::Hub;
 use crate::log::{Cursor, Log};
-use crate::subscription::{Item, SubscribeError, Subscription, TryRecvError};
+use crate::subscription::{Item, Subscription};
 use crate::sync::{Arc, epoch};
-use crate::topic::PublishError;
 
 /// Reads what is there; tells whether the subscription has ended.
 fn read(subscription: &mut Subscription, seen: &mut Vec<String>) -> bool {

@@ -8,10 +8,11 @@
 use loom::thread;
 
 use super::{Seen, append_pinned, append_slowly, check, event, tag, text};
+use crate::error::TryRecvError;
 use crate::hub::Hub;
 use crate::log::{Cursor, Log};
 use crate::subscribers::Subscribers;
-use crate::subscription::{Item, TryRecvError};
+use crate::subscription::Item;
 use crate::sync::{Arc, epoch};
 
 /// The parts, without the pins between them that a hub has.

@@ -8,8 +8,9 @@
 use loom::thread;
 
 use super::{check, event, tag, text};
+use crate::error::TryRecvError;
 use crate::hub::Hub;
-use crate::subscription::{Item, Subscription, TryRecvError};
+use crate::subscription::{Item, Subscription};
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::topic::Topic;
 
