@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The teeth of the models: weakens one thing at a time in a copy of the sources and expects a model to fail.
 #
-#   loom-tests/teeth.sh              all of them, about a quarter of an hour
+#   loom-tests/teeth.sh              all of them, about a quarter of an hour on two cores
 #   loom-tests/teeth.sh leaf- top-   those whose name begins with one of these words
 #   loom-tests/teeth.sh --list       names only
 #   loom-tests/teeth.sh --sites      changes each site, builds nothing: fails if a site is gone
 #
-# Prints one row of TEETH.md for each. Fails if a weakening no longer applies, does not compile, or no model fails.
+# Prints the table of TEETH.md. Fails if a weakening no longer applies, does not compile, or no model fails; a blunt one
+# is only looked for. Builds are kept in TEETH_TARGET_DIR, if that is set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -61,7 +62,6 @@ build() {
 }
 
 failed=0
-bitten=0
 gone=0
 
 # bite DESCRIPTION MODELS…: builds what was weakened and runs the models, until one fails.
@@ -430,6 +430,18 @@ subscribers/mod.rs :: s/(P7: pairs with the fence in `claim`\.\s*)fence\(Orderin
 E
 weaken joiner-holds-nothing 'a joining waiter holds nothing back' passed_vs_subscribe <<'E'
 subscribers/waiter.rs :: s/passed: AtomicU64::new\(0\)/passed: AtomicU64::new(u64::MAX)/
+E
+blunt passed-store-relaxed 'W-e: `passed`, Release → Relaxed' \
+    'the pin of whoever reads holds what it reads, whatever it says it has passed' <<'E'
+subscribers/waiter.rs :: s/(self\.passed\.store\(offset, Ordering::)Release/$1Relaxed/
+E
+blunt passed-load-relaxed 'W-e: `passed`, Acquire → Relaxed' \
+    'the pin of whoever reads holds what it reads, whatever it says it has passed' <<'E'
+subscribers/waiter.rs :: s/(self\.passed\.load\(Ordering::)Acquire/$1Relaxed/
+E
+blunt occupied-look-relaxed 'P7: `Chunk::least_passed`, Acquire → Relaxed' \
+    'a stale `passed` is that of an owner before, and the next one begins there or later' <<'E'
+subscribers/chunk.rs :: s/(self\.occupied\.load\(Ordering::)Acquire/$1Relaxed/
 E
 blunt ticket-no-acquire 'P8: a ticket taken without Acquire (the claim may spin)' \
     'whoever finds no place by the hints has cleared one, and that RMW takes over what the leave before it did' <<'E'
