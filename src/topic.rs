@@ -14,9 +14,9 @@
 //! | # | site | operation | ordering | pairs with | model that fails when weaker |
 //! |---|---|---|---|---|---|
 //! | U1 | `enter` | RMW of `users` | Relaxed | the registry's lock orders it | — |
-//! | U2 | `exit` | RMW of `users` | `AcqRel` | the remover's load | `last_leave_vs_subscribe` |
-//! | U4 | `exit`, `offer_to_go` | fences between the users and the log | `SeqCst` | each other | — (a topic kept too long) |
-//! | U3 | `visit`, publishers | fences around `scheduled` | `SeqCst` | each other | — (one thread; see `clock`) |
+//! | U2 | `exit` | RMW of `users` | `AcqRel` | the remover's load | — (the fence U4 follows) |
+//! | U4 | `exit`, `offer_to_go` | fences between the users and the log | `SeqCst` | each other | `exit`: `visit_vs_leave` |
+//! | U3 | `visit`, publishers | fences around `scheduled` | `SeqCst` | each other | — (no model runs the clock) |
 
 use std::fmt;
 

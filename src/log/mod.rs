@@ -39,16 +39,18 @@
 //!
 //! | # | site | operation | ordering | pairs with | model that fails when weaker |
 //! |---|---|---|---|---|---|
-//! | O1 | `Segment::{reserve, reserved}` | RMW / load of `reserved` | Release / Acquire | each other: the time noted before | — (`topic`, B2) |
+//! | O1 | `Segment::{reserve, reserved}` | RMW / load of `reserved` | Release / Acquire | each other: the time noted before | — (the clock stands in models) |
 //! | O2 | `Segment::{fill, get}` | slot store / load | Release / Acquire | each other | `two_publishers` |
 //! | O3 | `Segment::{fill, evict_bytes}` | RMW of `bytes` | Relaxed | nothing: one word | — |
 //! | O4 | `Segment::{decide_next, next}` | CAS / load of `next` | Release / Acquire | each other | `two_publishers` |
 //! | O5 | `advance_tail`, `tail` | CAS / load of `tail` | Release / Acquire | each other | `two_publishers` |
-//! | O6 | `evict`, `oldest` | store, CAS / load of `oldest` | Release / Acquire | each other | `evict_vs_reader` |
-//! | O7 | `evict`, `oldest_offset` | store / load | Release / Acquire | each other, and the fences of pin and retire | `evict_vs_reader` |
+//! | O6 | `evict_one`, `link_oldest`, `oldest` | store, CAS / load of `oldest` | Release / Acquire | each other | store: `evict_vs_reader`, load: `release_vs_append` |
+//! | O7 | `evict`, `oldest_offset` | store / load | Release / Acquire | each other, and the fences of pin and retire | load: `evict_vs_reader` |
 //! | O8 | `evict`, `append` | fence between own write and the look at the other side | `SeqCst` | each other | `release_vs_append` |
 //! | O9 | `begin_evicting`, `end_evicting` | swaps of the flag | `AcqRel` | each other | `evict_vs_evict` |
 //! | O10 | `close`, `is_closed` | store / load of `closed` | Release / Acquire | each other | — (a hint) |
+//!
+//! `loom-tests/TEETH.md` has each of them, and why some weakenings cannot be seen.
 //!
 //! **Progress.** Append and close are lock-free, a read is wait-free but for moving on when the log is evicted under
 //! it, evict is wait-free when the flag is taken and lock-free otherwise.

@@ -35,14 +35,14 @@
 //!
 //! | # | site | operation | ordering | pairs with | model that fails when weaker |
 //! |---|---|---|---|---|---|
-//! | P2 | `Chunk::arm` | RMW of `armed` | `AcqRel` | P3 | `park_vs_publish` |
-//! | P3 | `Chunk::take` | swap of `armed` | `AcqRel` | P2 | `park_vs_publish` |
-//! | P4 | `Group::{arm_summary, take_armed}` | RMW of `summary` | `AcqRel` | each other | `park_vs_publish_list` |
-//! | P5 | `arm`, `wake` | RMW of `top`, fences | `AcqRel`, `SeqCst` | each other | `park_vs_publish` |
+//! | P2 | `Chunk::arm` | RMW of `armed` | `AcqRel` | P3 | Acquire: `park_vs_publish` |
+//! | P3 | `Chunk::take` | swap of `armed` | `AcqRel` | P2 | Release: `park_vs_publish_list` |
+//! | P4 | `Group::{arm_summary, take_armed}` | load, RMW / swap of `summary` | Acquire, `AcqRel` | each other | Acquire: `park_vs_publish_list` |
+//! | P5 | `arm`, `wake` | RMW of `top`, fences | `AcqRel`, `SeqCst` | each other | fences: `park_vs_publish` |
 //! | P6 | `Chunk::{claim, leave}` | RMW of `occupied` | `AcqRel` | each other | `leave_vs_claim` |
 //! | P7 | `claim`, `least_passed` | fence after the claim / before the look | `SeqCst` | each other | `passed_vs_subscribe` |
-//! | P8 | `Group::{leave, take_ticket, claim}` | RMW of `live`, `vacant` | Release, Acquire | each other | `retire_vs_claim` |
-//! | P9 | `claim`, `wake_armed` | fence after the claim / after the top word was taken | `SeqCst` | each other | — (the model's list is stronger) |
+//! | P8 | `Group::{leave, take_ticket, claim}` | RMW of `live`, `vacant` | Release, Acquire | each other | `vacant`: `retire_vs_claim` |
+//! | P9 | `claim`, `wake_armed` | fence after the claim / after the top word was taken | `SeqCst` | each other | `park_vs_publish_list` (`join_beside_a_late_wake`) |
 //!
 //! **Progress.** Park is wait-free. Leave is wait-free, but the one who empties a group copies the list, which is
 //! lock-free; so are join and wake.

@@ -19,10 +19,10 @@
 //! | # | site | operation | ordering | pairs with | model that fails when weaker |
 //! |---|---|---|---|---|---|
 //! | W-a | `register` enter | CAS | Acquire | the taker's release | `waiter_cell` |
-//! | W-b | `register` leave | CAS / swap | `AcqRel` | the taker's acquire | `waiter_cell` |
-//! | W-c | `take` enter | `fetch_or` | `AcqRel` | the owner's release | `waiter_cell` |
+//! | W-b | `register` leave | CAS / swap | `AcqRel` | the taker's acquire | Release: `waiter_cell` |
+//! | W-c | `take` enter | `fetch_or` | `AcqRel` | the owner's release | Acquire: `waiter_cell` |
 //! | W-d | `take` leave | `fetch_and` | Release | the owner's acquire | `waiter_cell` |
-//! | W-e | `passed` | store / load | Release / Acquire | each other: a segment passed is a segment read | `passed_vs_subscribe` |
+//! | W-e | `passed` | store / load | Release / Acquire | each other: a segment passed is a segment read | — (the pin holds what is read) |
 //!
 //! **Progress.** Wait-free.
 
