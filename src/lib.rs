@@ -19,7 +19,7 @@
 //!
 //! | operation | progress |
 //! |---|---|
-//! | [`Topic::publish`] | append is lock-free; wakes are serial, about 70 ns each |
+//! | [`Topic::publish`] | append is lock-free; wakes go one after the other |
 //! | [`Hub::publish`], [`Hub::publish_many`] | as above, plus the read lock of one map shard for one probe per key |
 //! | reading ([`Subscription::try_recv`], batches, polls) | wait-free while nothing is evicted under the reader, lock-free otherwise |
 //! | parking (a poll that finds nothing) | wait-free |

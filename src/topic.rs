@@ -292,6 +292,7 @@ impl TopicCore {
         }
         let config = self.config();
         let age = config.retention.age_ticks;
+        let oldest = self.log.oldest_offset();
         self.log.evict_aged(age, now, &guard);
         let least = self.subscribers.least_passed(usize::MAX).unwrap_or(0);
         let least = least.min(end);
@@ -300,7 +301,9 @@ impl TopicCore {
         } else if !config.history && quiet >= config.idle_ticks {
             self.log.release(least, &guard);
         }
-        let lost_unread = least < self.log.oldest_offset();
+        // Only what this visit took away: a reader that stays behind must not have the others woken at every visit.
+        let now_oldest = self.log.oldest_offset();
+        let lost_unread = oldest < now_oldest && least < now_oldest;
         log::flush_retired(&guard);
         drop(guard);
         if lost_unread {

@@ -10,7 +10,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::eventually;
+use common::{Wakes, eventually};
 use fanfare::{Event, Hub};
 
 #[test]
@@ -38,4 +38,33 @@ fn a_clock_that_slept_ages_nothing() {
         let asleep = Instant::now();
         eventually("time to pass", || asleep.elapsed() > 2 * age);
     }
+}
+
+#[test]
+fn a_reader_that_stays_behind_has_nobody_woken_at_every_visit() {
+    let hub = Hub::builder()
+        .history(true)
+        .retain_events(1)
+        .heartbeat(Duration::from_millis(60))
+        .idle_after(Duration::from_millis(10))
+        .build()
+        .unwrap();
+    let behind = hub.subscribe("news").unwrap();
+    let mut parked = hub.subscribe("news").unwrap();
+    for _ in 0..10 {
+        let _ = hub.publish("news", Event::text("x")).unwrap();
+    }
+    while parked.try_recv().is_ok() {}
+    let (count, waker) = Wakes::new();
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(parked.poll_recv(&mut cx).is_pending());
+    // Dozens of visits.
+    let begin = Instant::now();
+    eventually("time to pass", || {
+        begin.elapsed() > Duration::from_millis(300)
+    });
+    assert_eq!(count.count(), 0);
+    let _ = hub.publish("news", Event::text("x")).unwrap();
+    assert_eq!(count.count(), 1);
+    drop(behind);
 }
