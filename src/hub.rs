@@ -16,9 +16,10 @@ use crate::event::{Event, Payload};
 use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::log;
+use crate::position::Start;
 use crate::registry::Registry;
 use crate::stats::{HubStats, StripedCounter};
-use crate::subscription::{Start, Subscription};
+use crate::subscription::Subscription;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, HostArc, HostWeak, Ordering, arc_unsized, epoch, fence,
 };

@@ -60,6 +60,7 @@ mod hub;
 mod registry;
 mod stats;
 
+mod position;
 mod subscription;
 #[cfg(feature = "http-body")]
 mod transport;
@@ -74,8 +75,9 @@ pub use event::{Event, Json, Payload, RawJson, Text};
 pub use event_id::{EventId, ParseEventIdError};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
+pub use position::{Lag, LagPolicy};
 pub use stats::HubStats;
-pub use subscription::{Batch, Item, Lag, LagPolicy, Readiness, Subscription};
+pub use subscription::{Batch, Item, Readiness, Subscription};
 pub use topic::{Published, Topic};
 #[cfg(feature = "http-body")]
 pub use transport::{Sse, SseBody};

@@ -15,24 +15,12 @@ use futures_core::Stream;
 use crate::error::{SubscribeError, TryRecvError};
 use crate::event_id::EventId;
 use crate::frame::{Frame, FrameRef};
-use crate::log::{self, Cursor, Reader, Step};
+use crate::log::{self, Reader, Step};
+use crate::position::{Lag, LagPolicy, Position, Start, State};
 use crate::subscribers::Seat;
 use crate::sync::Arc;
 use crate::sync::epoch::{self, Guard};
 use crate::topic::{TopicCore, User, schedule};
-
-/// What a subscription does when events were dropped from the log before it read them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum LagPolicy {
-    /// Tell how many were missed, and go on with the first retained one.
-    #[default]
-    Notify,
-    /// Tell how many were missed, and end. For streams in which no event may be skipped.
-    Disconnect,
-    /// Tell how many were missed or skipped, and go on with the newest one.
-    SkipToLatest,
-}
 
 /// What a subscription yields.
 #[derive(Debug, Clone)]
@@ -42,28 +30,6 @@ pub enum Item {
     Frame(Frame),
     /// Events are missing at this place.
     Lagged(Lag),
-}
-
-/// Events that a subscription missed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lag {
-    missed: Option<u64>,
-    resumed_after: EventId,
-}
-
-impl Lag {
-    /// How many events were missed: exact. `None` if the subscription was to continue after an id of another life of
-    /// the topic, or of the future: then nobody can tell.
-    #[must_use]
-    pub fn missed(&self) -> Option<u64> {
-        self.missed
-    }
-
-    /// The id just before the next event that the subscription yields.
-    #[must_use]
-    pub fn resumed_after(&self) -> EventId {
-        self.resumed_after
-    }
 }
 
 /// What [`Subscription::poll_ready`] found.
@@ -76,22 +42,6 @@ pub enum Readiness {
     Heartbeat,
     /// The subscription has ended.
     Closed,
-}
-
-/// Where a subscription begins.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Start {
-    Live,
-    After(EventId),
-}
-
-/// How a subscription stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// It must tell first that what it missed is unknown.
-    Unknown,
-    Reading,
-    Ended,
 }
 
 /// A reader of one topic. A [`Stream`] of [`Item`]s; dropping it unsubscribes.
@@ -148,10 +98,8 @@ enum State {
 #[must_use = "dropping a subscription unsubscribes"]
 pub struct Subscription {
     topic: Arc<TopicCore>,
-    cursor: Cursor,
+    position: Position,
     seat: Seat,
-    policy: LagPolicy,
-    state: State,
     beats: bool,
 }
 
@@ -168,28 +116,15 @@ impl Subscription {
     pub(crate) fn start(topic: Arc<TopicCore>, start: Start) -> Result<Self, SubscribeError> {
         let mut this = Self {
             seat: topic.subscribers.claim(),
-            cursor: Cursor::at(log::FIRST_OFFSET),
-            policy: LagPolicy::default(),
-            state: State::Reading,
+            position: Position::first(),
             beats: false,
             topic,
         };
-        let log = &this.topic.log;
-        if log.is_closed() {
+        if this.topic.log.is_closed() {
             return Err(SubscribeError::Closed);
         }
         let guard = epoch::pin();
-        this.cursor = Cursor::at_end(log, &guard);
-        if let Start::After(id) = start {
-            if id.epoch() != this.topic.epoch {
-                this.state = State::Unknown;
-                this.cursor.jump(log.oldest_offset());
-            } else if id.offset() >= this.cursor.offset() {
-                this.state = State::Unknown;
-            } else {
-                this.cursor.jump(id.offset() + 1);
-            }
-        }
+        this.position.begin(&this.topic, start, &guard);
         this.note_passed();
         drop(guard);
         Ok(this)
@@ -197,14 +132,14 @@ impl Subscription {
 
     /// Sets what happens on lag. [`LagPolicy::Notify`] unless set.
     pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
-        self.policy = policy;
+        self.position.policy = policy;
         self
     }
 
     /// The id after which the next event comes.
     #[must_use]
     pub fn position(&self) -> EventId {
-        EventId::new(self.topic.epoch, self.cursor.offset() - 1)
+        self.position.id(&self.topic)
     }
 
     /// Subscriptions on this topic now, this one included.
@@ -236,13 +171,13 @@ impl Subscription {
     #[cfg(feature = "http-body")]
     pub(crate) fn can_resume(&self) -> bool {
         let config = self.topic.config();
-        config.event_ids && config.history && self.state == State::Reading
+        config.event_ids && config.history && self.position.state == State::Reading
     }
 
     fn note_passed(&self) {
         self.topic
             .subscribers
-            .set_passed(&self.seat, self.cursor.offset());
+            .set_passed(&self.seat, self.position.offset());
     }
 
     /// The cursor went on to another segment: perhaps nobody needs the last one any more.
@@ -251,66 +186,30 @@ impl Subscription {
         self.topic.consumed(guard);
     }
 
-    fn lag(&self, missed: Option<u64>) -> Lag {
-        Lag {
-            missed,
-            resumed_after: self.position(),
-        }
-    }
-
-    /// The notice that a subscription begins with when it cannot tell what it missed.
-    fn unknown_start(&mut self) -> Option<Lag> {
-        if self.state != State::Unknown {
-            return None;
-        }
-        // What is evicted between the start and the first look is part of the unknown.
-        let oldest = self.topic.log.oldest_offset();
-        if self.cursor.offset() < oldest {
-            self.cursor.jump(oldest);
-        }
-        Some(self.apply_policy(None))
-    }
-
-    /// Does what the policy says about `missed` events, and tells about it.
-    fn apply_policy(&mut self, missed: Option<u64>) -> Lag {
-        self.state = State::Reading;
-        let mut missed = missed;
-        match self.policy {
-            LagPolicy::Notify => {}
-            LagPolicy::Disconnect => self.state = State::Ended,
-            LagPolicy::SkipToLatest => {
-                let newest = self.topic.log.end(&epoch::pin()) - 1;
-                let skipped = newest.saturating_sub(self.cursor.offset());
-                if skipped > 0 {
-                    self.cursor.jump(newest);
-                    missed = missed.map(|missed| missed + skipped);
-                }
-            }
-        }
-        self.lag(missed)
-    }
-
     /// One look, without parking.
     fn look(&mut self, guard: &Guard) -> Found {
-        if self.state == State::Ended {
+        let Self {
+            topic, position, ..
+        } = self;
+        if position.state == State::Ended {
             return Found::Ended;
         }
-        if let Some(lag) = self.unknown_start() {
+        if let Some(lag) = position.unknown_start(topic) {
             return Found::Lagged(lag);
         }
-        let mut reader = Reader::new(&self.topic.log, guard, &mut self.cursor);
+        let mut reader = Reader::new(&topic.log, guard, &mut position.cursor);
         let step = reader.step();
         let crossed = reader.crossed();
         let found = match step {
             Step::Frame(frame) => Found::Frame(Frame::clone(&frame)),
-            Step::Lagged(missed) => Found::Lagged(self.apply_policy(Some(missed))),
+            Step::Lagged(missed) => Found::Lagged(position.apply_policy(topic, Some(missed))),
             Step::Pending => {
                 // Up to date: an idle log may go.
                 self.note_passed();
                 Found::Nothing
             }
             Step::Ended => {
-                self.state = State::Ended;
+                position.state = State::Ended;
                 Found::Ended
             }
         };
@@ -375,25 +274,13 @@ impl Subscription {
 
     /// Whether there is something to read, without taking it.
     fn peek(&mut self, guard: &Guard) -> Option<Readiness> {
-        match self.state {
-            State::Ended => return Some(Readiness::Closed),
-            State::Unknown => return Some(Readiness::Readable),
-            State::Reading => {}
-        }
-        let mut reader = Reader::new(&self.topic.log, guard, &mut self.cursor);
-        let found = match reader.peek() {
-            Step::Frame(_) | Step::Lagged(_) => Some(Readiness::Readable),
-            Step::Ended => Some(Readiness::Closed),
-            Step::Pending => None,
-        };
-        if reader.crossed() {
+        let (found, crossed) = self.position.peek(&self.topic, guard);
+        if crossed {
             self.passed_segment(guard);
         }
-        match found {
-            Some(Readiness::Closed) => self.state = State::Ended,
+        if found.is_none() {
             // Up to date: an idle log may go.
-            None => self.note_passed(),
-            Some(_) => {}
+            self.note_passed();
         }
         found
     }
@@ -478,8 +365,8 @@ impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
             .field("position", &self.position())
-            .field("policy", &self.policy)
-            .field("state", &self.state)
+            .field("policy", &self.position.policy)
+            .field("state", &self.position.state)
             .finish_non_exhaustive()
     }
 }
@@ -500,17 +387,10 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(subscription: &'a mut Subscription, guard: Guard) -> Self {
-        let mut lag = subscription.unknown_start();
-        let mut crossed = false;
-        if lag.is_none() && subscription.state == State::Reading {
-            let Subscription { topic, cursor, .. } = subscription;
-            let mut reader = Reader::new(&topic.log, &guard, cursor);
-            let found = reader.settle();
-            crossed = reader.crossed();
-            if let Step::Lagged(missed) = found {
-                lag = Some(subscription.apply_policy(Some(missed)));
-            }
-        }
+        let Subscription {
+            topic, position, ..
+        } = &mut *subscription;
+        let (lag, crossed) = position.settle(topic, &guard);
         Self {
             end: subscription.topic.log.end(&guard),
             guard,
@@ -529,15 +409,12 @@ impl<'a> Batch<'a> {
     /// Takes the next frame. `None` at the end of what was published when the batch began.
     pub fn next_frame(&mut self) -> Option<FrameRef<'_>> {
         let Subscription {
-            topic,
-            cursor,
-            state,
-            ..
+            topic, position, ..
         } = &mut *self.subscription;
-        if *state != State::Reading || cursor.offset() >= self.end {
+        if position.state != State::Reading || position.offset() >= self.end {
             return None;
         }
-        let mut reader = Reader::new(&topic.log, &self.guard, cursor);
+        let mut reader = Reader::new(&topic.log, &self.guard, &mut position.cursor);
         // Lag in the middle ends the batch; the next one tells of it.
         let step = reader.step_in_order();
         self.crossed |= reader.crossed();
@@ -550,15 +427,12 @@ impl<'a> Batch<'a> {
     /// Gives each frame of the batch that is left to `f` and tells how many there were.
     pub fn for_each(&mut self, mut f: impl FnMut(&Frame)) -> usize {
         let Subscription {
-            topic,
-            cursor,
-            state,
-            ..
+            topic, position, ..
         } = &mut *self.subscription;
-        if *state != State::Reading {
+        if position.state != State::Reading {
             return 0;
         }
-        let mut reader = Reader::new(&topic.log, &self.guard, cursor);
+        let mut reader = Reader::new(&topic.log, &self.guard, &mut position.cursor);
         let mut count = 0;
         while reader.offset() < self.end
             && let Step::Frame(frame) = reader.step_in_order()

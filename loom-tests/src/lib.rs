@@ -26,6 +26,7 @@ sources! {
     "../../src/frame.rs" frame
     "../../src/hub.rs" hub
     "../../src/log/mod.rs" log
+    "../../src/position.rs" position
     "../../src/registry.rs" registry
     "../../src/stats.rs" stats
     "../../src/subscribers/mod.rs" subscribers
@@ -43,8 +44,9 @@ pub use event::{Event, Json, Payload, RawJson, Text};
 pub use event_id::{EventId, ParseEventIdError};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
+pub use position::{Lag, LagPolicy};
 pub use stats::HubStats;
-pub use subscription::{Batch, Item, Lag, LagPolicy, Readiness, Subscription};
+pub use subscription::{Batch, Item, Readiness, Subscription};
 pub use topic::{Published, Topic};
 
 #[cfg(test)]

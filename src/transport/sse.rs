@@ -13,7 +13,8 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame as BodyFrame};
 
-use crate::subscription::{Batch, Lag, Readiness, Subscription};
+use crate::position::Lag;
+use crate::subscription::{Batch, Readiness, Subscription};
 
 /// A chunk is sent when it has this many bytes, if not before; one larger event makes one larger chunk.
 const CHUNK_BYTES: usize = 64 * 1024;

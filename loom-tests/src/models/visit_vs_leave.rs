@@ -11,8 +11,9 @@ use loom::thread;
 use super::{check, frame};
 use crate::clock::Clock;
 use crate::config::HubBuilder;
+use crate::position::Start;
 use crate::stats::StripedCounter;
-use crate::subscription::{Item, Start, Subscription};
+use crate::subscription::{Item, Subscription};
 use crate::sync::{Arc, AtomicBool, HostArc, Ordering, arc_unsized, epoch};
 use crate::topic::{Home, Shared, TopicCore, User};
 

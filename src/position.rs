@@ -1,0 +1,183 @@
+//! One reader's place in one topic, and what it does where events are missing.
+//!
+//! **Role.** A [`Position`] is what a [`Subscription`](crate::Subscription) and a transport with readers of its own have in
+//! common: a cursor, a lag policy, and how the reader stands.
+
+use crate::event_id::EventId;
+use crate::log::{self, Cursor, Reader, Step};
+use crate::subscription::Readiness;
+use crate::sync::epoch::{self, Guard};
+use crate::topic::TopicCore;
+
+/// What a subscription does when events were dropped from the log before it read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum LagPolicy {
+    /// Tell how many were missed, and go on with the first retained one.
+    #[default]
+    Notify,
+    /// Tell how many were missed, and end. For streams in which no event may be skipped.
+    Disconnect,
+    /// Tell how many were missed or skipped, and go on with the newest one.
+    SkipToLatest,
+}
+
+/// Events that a subscription missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    missed: Option<u64>,
+    resumed_after: EventId,
+}
+
+impl Lag {
+    /// How many events were missed: exact. `None` if the subscription was to continue after an id of another life of
+    /// the topic, or of the future: then nobody can tell.
+    #[must_use]
+    pub fn missed(&self) -> Option<u64> {
+        self.missed
+    }
+
+    /// The id just before the next event that the subscription yields.
+    #[must_use]
+    pub fn resumed_after(&self) -> EventId {
+        self.resumed_after
+    }
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start {
+    Live,
+    After(EventId),
+}
+
+/// How a reader stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It must tell first that what it missed is unknown.
+    Unknown,
+    Reading,
+    Ended,
+}
+
+#[derive(Debug)]
+pub(crate) struct Position {
+    pub(crate) cursor: Cursor,
+    pub(crate) policy: LagPolicy,
+    pub(crate) state: State,
+}
+
+impl Position {
+    /// Before the first event.
+    pub(crate) fn first() -> Self {
+        Self::at(log::FIRST_OFFSET, LagPolicy::default())
+    }
+
+    /// Before the event at `offset`.
+    pub(crate) fn at(offset: u64, policy: LagPolicy) -> Self {
+        Self {
+            cursor: Cursor::at(offset),
+            policy,
+            state: State::Reading,
+        }
+    }
+
+    /// Where a reader of `topic` begins that is counted there already.
+    pub(crate) fn begin(&mut self, topic: &TopicCore, start: Start, guard: &Guard) {
+        self.cursor = Cursor::at_end(&topic.log, guard);
+        if let Start::After(id) = start {
+            if id.epoch() != topic.epoch {
+                self.state = State::Unknown;
+                self.cursor.jump(topic.log.oldest_offset());
+            } else if id.offset() >= self.cursor.offset() {
+                self.state = State::Unknown;
+            } else {
+                self.cursor.jump(id.offset() + 1);
+            }
+        }
+    }
+
+    /// The next offset to read.
+    pub(crate) fn offset(&self) -> u64 {
+        self.cursor.offset()
+    }
+
+    /// The id after which the next event comes.
+    pub(crate) fn id(&self, topic: &TopicCore) -> EventId {
+        EventId::new(topic.epoch, self.offset() - 1)
+    }
+
+    /// The notice that a reader begins with when it cannot tell what it missed.
+    pub(crate) fn unknown_start(&mut self, topic: &TopicCore) -> Option<Lag> {
+        if self.state != State::Unknown {
+            return None;
+        }
+        // What is evicted between the start and the first look is part of the unknown.
+        let oldest = topic.log.oldest_offset();
+        if self.offset() < oldest {
+            self.cursor.jump(oldest);
+        }
+        Some(self.apply_policy(topic, None))
+    }
+
+    /// Does what the policy says about `missed` events, and tells about it.
+    pub(crate) fn apply_policy(&mut self, topic: &TopicCore, missed: Option<u64>) -> Lag {
+        self.state = State::Reading;
+        let mut missed = missed;
+        match self.policy {
+            LagPolicy::Notify => {}
+            LagPolicy::Disconnect => self.state = State::Ended,
+            LagPolicy::SkipToLatest => {
+                let newest = topic.log.end(&epoch::pin()) - 1;
+                let skipped = newest.saturating_sub(self.offset());
+                if skipped > 0 {
+                    self.cursor.jump(newest);
+                    missed = missed.map(|missed| missed + skipped);
+                }
+            }
+        }
+        Lag {
+            missed,
+            resumed_after: self.id(topic),
+        }
+    }
+
+    /// What a batch begins with: the notice of what is missing, if anything is. Tells too whether a segment's end was
+    /// passed.
+    pub(crate) fn settle(&mut self, topic: &TopicCore, guard: &Guard) -> (Option<Lag>, bool) {
+        if let Some(lag) = self.unknown_start(topic) {
+            return (Some(lag), false);
+        }
+        if self.state == State::Ended {
+            return (None, false);
+        }
+        let mut reader = Reader::new(&topic.log, guard, &mut self.cursor);
+        let found = reader.settle();
+        let crossed = reader.crossed();
+        let lag = match found {
+            Step::Lagged(missed) => Some(self.apply_policy(topic, Some(missed))),
+            _ => None,
+        };
+        (lag, crossed)
+    }
+
+    /// What there is to read, without taking it; and whether a segment's end was passed.
+    pub(crate) fn peek(&mut self, topic: &TopicCore, guard: &Guard) -> (Option<Readiness>, bool) {
+        match self.state {
+            State::Ended => return (Some(Readiness::Closed), false),
+            State::Unknown => return (Some(Readiness::Readable), false),
+            State::Reading => {}
+        }
+        let mut reader = Reader::new(&topic.log, guard, &mut self.cursor);
+        let found = match reader.peek() {
+            Step::Frame(_) | Step::Lagged(_) => Some(Readiness::Readable),
+            Step::Ended => Some(Readiness::Closed),
+            Step::Pending => None,
+        };
+        let crossed = reader.crossed();
+        if found == Some(Readiness::Closed) {
+            self.state = State::Ended;
+        }
+        (found, crossed)
+    }
+}
