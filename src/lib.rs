@@ -79,6 +79,11 @@ pub use position::{Lag, LagPolicy};
 pub use stats::HubStats;
 pub use subscription::{Batch, Item, Readiness, Subscription};
 pub use topic::{Published, Topic};
+#[cfg(feature = "reactor")]
+pub use transport::reactor::{
+    AdoptError, CloseReason, Closed, ConnectionId, Reactor, ReactorBuilder, ReactorError,
+    ReactorStats,
+};
 #[cfg(feature = "http-body")]
 pub use transport::{Sse, SseBody};
 

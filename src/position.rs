@@ -60,7 +60,7 @@ pub(crate) enum State {
     Ended,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Position {
     pub(crate) cursor: Cursor,
     pub(crate) policy: LagPolicy,

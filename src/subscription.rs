@@ -101,6 +101,10 @@ pub struct Subscription {
     position: Position,
     seat: Seat,
     beats: bool,
+    /// Whether its drop counts it out: not if it reads for others, who are counted one by one.
+    counted: bool,
+    /// Whether it reads for others that may be behind: what it has read is not to be freed yet.
+    held: bool,
 }
 
 /// What one look at the log gave.
@@ -118,6 +122,8 @@ impl Subscription {
             seat: topic.subscribers.claim(),
             position: Position::first(),
             beats: false,
+            counted: true,
+            held: false,
             topic,
         };
         if this.topic.log.is_closed() {
@@ -175,9 +181,11 @@ impl Subscription {
     }
 
     fn note_passed(&self) {
-        self.topic
-            .subscribers
-            .set_passed(&self.seat, self.position.offset());
+        if !self.held {
+            self.topic
+                .subscribers
+                .set_passed(&self.seat, self.position.offset());
+        }
     }
 
     /// The cursor went on to another segment: perhaps nobody needs the last one any more.
@@ -344,6 +352,73 @@ impl Subscription {
     }
 }
 
+/// What a transport needs whose readers share one subscription.
+#[cfg(feature = "reactor")]
+impl Subscription {
+    /// A subscription that reads for subscribers who are counted on `topic` already.
+    pub(crate) fn for_others(topic: &Arc<TopicCore>, policy: LagPolicy) -> Self {
+        let mut this = Self {
+            seat: topic.subscribers.claim(),
+            position: Position::first(),
+            beats: false,
+            counted: false,
+            held: false,
+            topic: Arc::clone(topic),
+        };
+        this.position.policy = policy;
+        let guard = epoch::pin();
+        this.position.begin(topic, Start::Live, &guard);
+        this.note_passed();
+        drop(guard);
+        this.set_heartbeats(true);
+        this
+    }
+
+    pub(crate) fn topic(&self) -> &Arc<TopicCore> {
+        &self.topic
+    }
+
+    pub(crate) fn reader(&mut self) -> (&TopicCore, &mut Position) {
+        (&self.topic, &mut self.position)
+    }
+
+    /// The next offset to read.
+    pub(crate) fn offset(&self) -> u64 {
+        self.position.offset()
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.position.state == State::Ended
+    }
+
+    pub(crate) fn policy(&self) -> LagPolicy {
+        self.position.policy
+    }
+
+    /// A copy of its place. The subscription itself stays where it is, and so does what it has not read.
+    pub(crate) fn place(&self) -> Position {
+        self.position.clone()
+    }
+
+    /// From here on somebody else counts the subscriber out.
+    pub(crate) fn hand_over_count(&mut self) {
+        self.counted = false;
+    }
+
+    /// Whether those it reads for may need what it has read.
+    pub(crate) fn hold(&mut self, held: bool) {
+        if self.held == held {
+            return;
+        }
+        self.held = held;
+        if !held {
+            let guard = epoch::pin();
+            self.passed_segment(&guard);
+            log::flush_retired(&guard);
+        }
+    }
+}
+
 impl Stream for Subscription {
     type Item = Item;
 
@@ -355,7 +430,9 @@ impl Stream for Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let waker = self.topic.subscribers.leave(&self.seat);
-        self.topic.exit(User::Subscription);
+        if self.counted {
+            self.topic.exit(User::Subscription);
+        }
         // Last: it is user code, and may panic.
         drop(waker);
     }

@@ -18,7 +18,7 @@ use super::{FIRST_OFFSET, Log};
 use crate::frame::FrameRef;
 use crate::sync::epoch::Guard;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Cursor {
     offset: u64,
     segment: *mut Segment,

@@ -10,11 +10,30 @@ pub(crate) use std::sync::atomic::{
 };
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 pub(crate) use std::thread::Builder as ThreadBuilder;
+#[cfg(feature = "reactor")]
+pub(crate) use std::thread::JoinHandle;
+
+/// Whether `thread` is the one that asks.
+#[cfg(feature = "reactor")]
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub(crate) fn is_this_thread<T>(thread: &JoinHandle<T>) -> bool {
+    thread.thread().id() == std::thread::current().id()
+}
+
+/// Cores that this process may use.
+#[cfg(feature = "reactor")]
+pub(crate) fn core_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
 
 /// The owner of a hub's parts. It is never a model's subject, so it is std's `Arc` in every build.
 pub(crate) type HostArc<T> = std::sync::Arc<T>;
 /// The weak side of [`HostArc`].
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
+
+/// A lock-free queue without a bound.
+#[cfg(feature = "reactor")]
+pub(crate) type Queue<T> = crossbeam_queue::SegQueue<T>;
 
 /// Makes a weak reference; a function because loom's `Arc` has none.
 pub(crate) fn downgrade<T: ?Sized>(this: &Arc<T>) -> Weak<T> {

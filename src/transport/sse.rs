@@ -23,7 +23,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const SHARE_BYTES: usize = 16 * 1024;
 
 /// A comment: proxies and clients see a sign of life, `EventSource` ignores it.
-const HEARTBEAT: &[u8] = b":\n\n";
+pub(super) const HEARTBEAT: &[u8] = b":\n\n";
 
 /// A response that streams a subscription as `text/event-stream`. Made by [`Subscription::into_sse`].
 ///
@@ -116,6 +116,16 @@ impl Sse {
 
     /// The body of the response.
     pub fn into_body(self) -> SseBody {
+        let (opening, subscription) = self.into_parts();
+        SseBody {
+            with_ids: subscription.has_ids(),
+            subscription,
+            opening: Some(opening.into()),
+        }
+    }
+
+    /// What is sent before the events, and the subscription.
+    pub(super) fn into_parts(self) -> (String, Subscription) {
         let mut opening = String::new();
         // Writing to a string does not fail.
         if let Some(retry) = self.retry {
@@ -129,11 +139,7 @@ impl Sse {
             opening.push_str(":\n");
         }
         opening.push('\n');
-        SseBody {
-            with_ids: self.subscription.has_ids(),
-            subscription: self.subscription,
-            opening: Some(opening.into()),
-        }
+        (opening, self.subscription)
     }
 
     /// The whole response.
@@ -216,7 +222,7 @@ fn gather(mut batch: Batch<'_>, with_ids: bool) -> Bytes {
     chunk.freeze()
 }
 
-fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool) {
+pub(super) fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool) {
     // Writing to a buffer that grows does not fail.
     if with_id {
         let _ = writeln!(chunk, "id: {}", lag.resumed_after());

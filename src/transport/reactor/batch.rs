@@ -1,0 +1,217 @@
+//! Frames of one range of offsets, gathered once for all connections that stand at its beginning.
+//!
+//! **Role.** A [`Batch`] is the bytes of one write, and where each entry in them ends: so a connection whose socket
+//! took a part of it knows which offset it stands at and what is left of the entry in the middle.
+//!
+//! **Invariant.** B1: an entry is a notice (of lag, or a sign of life) or one frame; notices come first, and the frames
+//! have offsets without gaps. So the place after an entry follows from its number.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+
+use crate::log::{Reader, Step};
+use crate::position::{Position, State};
+use crate::sync::epoch;
+use crate::topic::TopicCore;
+use crate::transport::sse::{HEARTBEAT, write_lag};
+
+/// A batch is full when it has this many bytes; one larger frame makes a batch of its own.
+pub(super) const BATCH_BYTES: usize = 256 * 1024;
+
+/// A frame of at least this many bytes is a batch of its own and is shared, not copied: what connections keep of it when
+/// their sockets are full is kept once.
+const SHARE_BYTES: usize = 16 * 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    copied: BytesMut,
+    /// Instead of `copied`: one large frame.
+    shared: Option<Bytes>,
+    /// Where each entry ends.
+    ends: Vec<u32>,
+    notices: usize,
+    /// Where a reader stands before the batch.
+    from: u64,
+    /// The offset of the first frame.
+    first: u64,
+    /// Where a reader stands after the batch.
+    to: u64,
+    /// Whether the stream ends with this batch, and why.
+    end: Option<End>,
+}
+
+/// Why a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The topic was closed, and all of it was read.
+    Closed,
+    /// The reader lagged, and its policy is to end then.
+    Lagged,
+    /// Nothing was published for too long.
+    Idle,
+}
+
+/// What is left of an entry that was sent in part, and the offset after it.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) rest: Bytes,
+    pub(super) offset: u64,
+    /// Whether nothing follows the entry.
+    pub(super) end: Option<End>,
+}
+
+impl Batch {
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.shared.as_deref().unwrap_or(&self.copied)
+    }
+
+    /// Where a reader stands who gets the batch.
+    pub(super) fn from(&self) -> u64 {
+        self.from
+    }
+
+    pub(super) fn to(&self) -> u64 {
+        self.to
+    }
+
+    pub(super) fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// Whether it is a sign of life and nothing else.
+    pub(super) fn is_heartbeat(&self) -> bool {
+        self.from == self.to && self.notices == 1 && self.end.is_none()
+    }
+
+    /// Gives back what a rare large batch needed.
+    pub(super) fn shrink(&mut self) {
+        self.shared = None;
+        if self.copied.capacity() > 2 * BATCH_BYTES {
+            self.copied = BytesMut::new();
+        }
+    }
+
+    fn reset(&mut self, offset: u64) {
+        self.copied.clear();
+        self.shared = None;
+        self.ends.clear();
+        self.notices = 0;
+        (self.from, self.first, self.to) = (offset, offset, offset);
+        self.end = None;
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a frame is below 4 GiB and alone in its batch if it is large"
+    )]
+    fn end_entry(&mut self) {
+        self.ends.push(self.bytes().len() as u32);
+    }
+
+    /// A sign of life for readers at `offset`.
+    pub(super) fn heartbeat(&mut self, offset: u64) {
+        self.reset(offset);
+        self.copied.put_slice(HEARTBEAT);
+        self.notices = 1;
+        self.end_entry();
+    }
+
+    /// The end of a stream, for readers at `offset`.
+    pub(super) fn closing(&mut self, offset: u64, end: End) {
+        self.reset(offset);
+        self.end = Some(end);
+    }
+
+    /// Takes what a reader at `position` finds below `until`, up to the size of a batch, and moves the position on.
+    pub(super) fn gather(&mut self, topic: &TopicCore, position: &mut Position, until: u64) {
+        self.reset(position.offset());
+        let guard = epoch::pin();
+        let (lag, _) = position.settle(topic, &guard);
+        if let Some(lag) = lag {
+            write_lag(&mut self.copied, lag, topic.config().event_ids);
+            self.notices = 1;
+            self.end_entry();
+            self.first = position.offset();
+            if position.state == State::Ended {
+                self.end = Some(End::Lagged);
+            }
+        }
+        let until = until.min(topic.log.end(&guard));
+        if position.state == State::Reading {
+            let mut reader = Reader::new(&topic.log, &guard, &mut position.cursor);
+            while reader.offset() < until && self.copied.len() < BATCH_BYTES {
+                // Lag in the middle ends the batch; the next one tells of it.
+                let Step::Frame(frame) = reader.peek() else {
+                    break;
+                };
+                let large = frame.len() >= SHARE_BYTES;
+                if large && !self.ends.is_empty() {
+                    break;
+                }
+                if large {
+                    self.shared = Some(frame.to_bytes());
+                } else {
+                    self.copied.put_slice(frame.as_sse());
+                }
+                self.end_entry();
+                // What was seen under this pin is there under this pin.
+                let _ = reader.step_in_order();
+                if large {
+                    break;
+                }
+            }
+        }
+        self.to = position.offset();
+        crate::log::flush_retired(&guard);
+    }
+
+    /// The part for a reader that stands at `offset`, if that is a place between two entries of this batch and no
+    /// notice is missed by beginning there: how many bytes come before it.
+    pub(super) fn skip_to(&self, offset: u64) -> Option<usize> {
+        if offset == self.from && (self.notices == 0 || offset < self.first) {
+            return Some(0);
+        }
+        if offset < self.first || offset >= self.to {
+            return None;
+        }
+        let before = usize::try_from(offset - self.first).ok()? + self.notices;
+        match before.checked_sub(1) {
+            None => Some(0),
+            Some(last) => self.ends.get(last).map(|&end| end as usize),
+        }
+    }
+
+    /// Where a reader stands whose socket took `sent` bytes, fewer than all.
+    pub(super) fn cut(&self, sent: usize) -> Cut {
+        // The first entry that is not sent whole.
+        let entry = self.ends.partition_point(|&end| end as usize <= sent);
+        let begin = entry
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before] as usize);
+        if begin == sent {
+            // Between two entries.
+            return Cut {
+                rest: Bytes::new(),
+                offset: self.offset_after(entry),
+                end: None,
+            };
+        }
+        let rest = sent..self.ends[entry] as usize;
+        Cut {
+            rest: match &self.shared {
+                Some(shared) => shared.slice(rest),
+                None => Bytes::copy_from_slice(&self.copied[rest]),
+            },
+            offset: self.offset_after(entry + 1),
+            end: self.end.filter(|_| entry + 1 == self.ends.len()),
+        }
+    }
+
+    /// The offset after so many entries.
+    fn offset_after(&self, entries: usize) -> u64 {
+        match entries.checked_sub(self.notices) {
+            _ if entries == 0 => self.from,
+            None | Some(0) => self.first,
+            Some(frames) => self.first + frames as u64,
+        }
+    }
+}

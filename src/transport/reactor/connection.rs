@@ -1,0 +1,80 @@
+//! One connection of a shard: where its socket is and where it stands.
+//!
+//! **Invariant.** K1: a connection that has got all that its topics' walks gave it is *in sync* and has no place of its
+//! own: it stands where its topic stands. One whose socket was full is *behind* in all of its topics, and only then has
+//! a place in each, what is left of the entry in the middle, and a deadline.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::batch::End;
+use crate::position::Position;
+use crate::subscription::Subscription;
+
+/// Bytes that a client may send on a stream, where nothing is expected: a few pipelined requests.
+pub(super) const MAX_RECEIVED_BYTES: u32 = 64 * 1024;
+
+/// Names a connection of a shard; stale once the connection is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+/// Where a connection in sync is found among a topic's members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) topic: u32,
+    pub(super) member: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    pub(super) id: u64,
+    pub(super) generation: u32,
+    /// Bytes that came in and were dropped.
+    pub(super) received: u32,
+    pub(super) state: State<S>,
+    /// Whether the wheel holds a timer of it.
+    pub(super) timed: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum State<S> {
+    /// In sync on one topic, whose member holds the socket.
+    One(Place),
+    /// In sync on several topics.
+    Many(Box<Many<S>>),
+    Behind(Box<Behind<S>>),
+}
+
+#[derive(Debug)]
+pub(super) struct Many<S> {
+    pub(super) socket: S,
+    pub(super) places: Vec<Place>,
+}
+
+#[derive(Debug)]
+pub(super) struct Behind<S> {
+    pub(super) socket: S,
+    /// What is left of the entry in the middle, or of the opening.
+    pub(super) rest: Bytes,
+    pub(super) streams: SmallVec<[Stream; 1]>,
+    /// The tick at which the socket last took a byte.
+    pub(super) progress: u64,
+    /// Whether it stands in the queue of those that can go on.
+    pub(super) queued: bool,
+    /// Whether it waits for nothing but a topic's subscription to come as far as it is.
+    pub(super) waits: bool,
+    /// The connection ends when `rest` is sent.
+    pub(super) end: Option<End>,
+}
+
+/// A topic of a connection that is behind.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) topic: u32,
+    pub(super) position: Position,
+    /// Of one that has not caught up since it came: keeps for it what it has not read.
+    pub(super) own: Option<Subscription>,
+}

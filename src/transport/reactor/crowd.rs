@@ -1,0 +1,289 @@
+//! The connections of one shard that are in sync on one topic, and the walk that serves them.
+//!
+//! **Role.** A [`Crowd`] reads its topic once for all its members. A *walk* sends one batch to each member; it is done in
+//! turns, and members come and go between them.
+//!
+//! **State.**
+//!
+//! ```text
+//!  members  [ m m m m m m | m m m m m m ]
+//!             got it      ^ position     still to get it
+//! ```
+//!
+//! **Invariants.**
+//! * C1: members before `position` stand at the batch's end, where the subscription stands; the others at its beginning.
+//! * C2: who joins stands where the subscription stands, and so comes in before `position`.
+//! * C3: a removal moves at most two members, each within its own side of `position`.
+//! * C4: while a walk goes on, or a member is behind, the subscription holds: the log is told of nothing as read.
+
+use std::collections::VecDeque;
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use super::batch::{Batch, End};
+use super::connection::Key;
+use super::socket::Socket;
+use crate::subscription::{Readiness, Subscription};
+
+/// A member in sync. It has the socket, unless the connection has several topics.
+#[derive(Debug)]
+pub(super) struct Member<S> {
+    pub(super) socket: Option<S>,
+    pub(super) connection: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Crowd<S> {
+    pub(super) feed: Subscription,
+    waker: Waker,
+    pub(super) members: Vec<Member<S>>,
+    /// Members that are to get the batch stand at or after this.
+    pub(super) position: usize,
+    pub(super) batch: Option<Box<Batch>>,
+    /// Connections that are behind here.
+    behind: usize,
+    /// Connections that stand after the subscription: they go on when it has come that far.
+    pub(super) ahead: VecDeque<Key>,
+    /// Whether it stands in the queue of topics that have work.
+    pub(super) queued: bool,
+    /// The tick of the last batch that was more than a sign of life.
+    pub(super) last_event: u64,
+}
+
+/// A member that a change has moved: its connection must be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub(super) connection: u32,
+    pub(super) member: u32,
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "members are connections, which are numbered by 32 bits"
+)]
+const fn narrow(member: usize) -> u32 {
+    member as u32
+}
+
+/// How much may be done before others have their turn.
+#[derive(Debug)]
+pub(super) struct Budget {
+    pub(super) sends: usize,
+    pub(super) bytes: usize,
+}
+
+impl Budget {
+    /// Takes one send of so many bytes. At least one is granted, whatever its size.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        if self.sends == 0 || self.bytes == 0 {
+            return false;
+        }
+        self.sends -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        true
+    }
+}
+
+/// Why a walk stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// All members have the batch.
+    Done,
+    /// Others have their turn.
+    Paused,
+    /// The member at the position has its socket elsewhere.
+    Elsewhere,
+    /// What came of the member at the position, which is still there.
+    At(Sent),
+}
+
+/// What came of a send that did not simply succeed.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// All of it, and the stream ends here.
+    Last(End),
+    /// So many bytes, fewer than all.
+    Part(usize),
+    Failed(io::Error),
+}
+
+/// Sends a batch. `None`: all of it, and the stream goes on.
+pub(super) fn send<S: Socket>(socket: &mut S, batch: &Batch) -> Option<Sent> {
+    let bytes = batch.bytes();
+    loop {
+        let sent = if bytes.is_empty() {
+            Ok(0)
+        } else {
+            socket.send(bytes)
+        };
+        return match sent {
+            Ok(sent) if sent == bytes.len() => batch.end().map(Sent::Last),
+            Ok(sent) => Some(Sent::Part(sent)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => continue,
+                // A full socket needs no sign of life.
+                io::ErrorKind::WouldBlock if batch.is_heartbeat() => None,
+                io::ErrorKind::WouldBlock => Some(Sent::Part(0)),
+                _ => Some(Sent::Failed(error)),
+            },
+        };
+    }
+}
+
+impl<S: Socket> Crowd<S> {
+    /// Goes on with the walk.
+    pub(super) fn walk(&mut self, budget: &mut Budget) -> Stop {
+        let Some(batch) = &self.batch else {
+            return Stop::Done;
+        };
+        let bytes = batch.bytes().len();
+        while let Some(member) = self.members.get_mut(self.position) {
+            let Some(socket) = &mut member.socket else {
+                return Stop::Elsewhere;
+            };
+            if !budget.take(bytes) {
+                return Stop::Paused;
+            }
+            match send(socket, batch) {
+                None => self.position += 1,
+                Some(sent) => return Stop::At(sent),
+            }
+        }
+        Stop::Done
+    }
+}
+
+impl<S> Crowd<S> {
+    pub(super) fn new(feed: Subscription, waker: Waker, now: u64) -> Self {
+        Self {
+            feed,
+            waker,
+            members: Vec::new(),
+            position: 0,
+            batch: None,
+            behind: 0,
+            ahead: VecDeque::new(),
+            queued: false,
+            last_event: now,
+        }
+    }
+
+    /// Nobody reads here any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.behind == 0
+    }
+
+    /// Where a member stands.
+    pub(super) fn offset_of(&self, member: u32) -> u64 {
+        match &self.batch {
+            Some(batch) if member as usize >= self.position => batch.from(),
+            _ => self.feed.offset(),
+        }
+    }
+
+    /// Takes in a member that stands where the subscription stands. Tells its place, and who had to move (C2).
+    pub(super) fn join(&mut self, member: Member<S>) -> (u32, Option<Moved>) {
+        let last = self.members.len();
+        self.members.push(member);
+        if self.batch.is_none() {
+            return (narrow(last), None);
+        }
+        let at = self.position;
+        self.members.swap(at, last);
+        self.position += 1;
+        (narrow(at), self.moved(last).filter(|_| at != last))
+    }
+
+    /// Takes a member out. Tells who had to move (C3).
+    pub(super) fn leave(&mut self, member: u32) -> (Option<Member<S>>, [Option<Moved>; 2]) {
+        let mut hole = member as usize;
+        if hole >= self.members.len() {
+            return (None, [None, None]);
+        }
+        let mut moved = [None, None];
+        if self.batch.is_some() && hole < self.position {
+            self.position -= 1;
+            let edge = self.position;
+            self.members.swap(hole, edge);
+            if hole != edge {
+                moved[0] = self.moved(hole);
+            }
+            hole = edge;
+        }
+        let left = self.members.swap_remove(hole);
+        moved[1] = self.moved(hole);
+        if self.members.len() < self.members.capacity() / 4 {
+            self.members.shrink_to(self.members.len() * 2);
+        }
+        (Some(left), moved)
+    }
+
+    fn moved(&self, member: usize) -> Option<Moved> {
+        self.members.get(member).map(|at| Moved {
+            connection: at.connection,
+            member: narrow(member),
+        })
+    }
+
+    /// Begins the next walk if there is something to tell; otherwise the subscription is parked and signals.
+    #[expect(clippy::vec_box, reason = "the boxes are taken as they are")]
+    pub(super) fn begin(&mut self, spare: &mut Vec<Box<Batch>>, now: u64) -> bool {
+        debug_assert!(self.batch.is_none(), "one walk at a time");
+        let Poll::Ready(found) = self.feed.poll_ready(&mut Context::from_waker(&self.waker)) else {
+            return false;
+        };
+        let mut batch = spare.pop().unwrap_or_default();
+        match found {
+            Readiness::Heartbeat => batch.heartbeat(self.feed.offset()),
+            Readiness::Closed => batch.closing(self.feed.offset(), End::Closed),
+            Readiness::Readable => {
+                // C4
+                self.feed.hold(true);
+                let (topic, position) = self.feed.reader();
+                batch.gather(topic, position, u64::MAX);
+                self.last_event = now;
+            }
+        }
+        self.position = 0;
+        self.batch = Some(batch);
+        true
+    }
+
+    /// Begins a walk that ends the streams of all members, if no other walk is under way.
+    pub(super) fn begin_end(&mut self, end: End) -> bool {
+        if self.batch.is_some() {
+            return false;
+        }
+        let mut batch = Box::<Batch>::default();
+        batch.closing(self.feed.offset(), end);
+        self.position = 0;
+        self.batch = Some(batch);
+        true
+    }
+
+    /// Ends the walk. Gives its batch back.
+    pub(super) fn finish(&mut self) -> Option<Box<Batch>> {
+        self.position = 0;
+        let batch = self.batch.take();
+        self.settle();
+        batch
+    }
+
+    pub(super) fn fell_behind(&mut self) {
+        self.behind += 1;
+        self.feed.hold(true);
+    }
+
+    /// One that was behind is in sync again, or gone.
+    pub(super) fn no_longer_behind(&mut self) {
+        self.behind -= 1;
+        self.settle();
+    }
+
+    /// C4
+    fn settle(&mut self) {
+        if self.behind == 0 && self.batch.is_none() {
+            self.feed.hold(false);
+        }
+    }
+}

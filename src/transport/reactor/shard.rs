@@ -1,0 +1,634 @@
+//! The connections of one thread, without the thread: who stands where, and who is served next.
+//!
+//! **Role.** A [`Shard`] owns its connections and has one subscription per topic. It knows nothing of polls and wakers: the
+//! driver tells it what happened, and calls [`turn`](Shard::turn) while it [is busy](Shard::is_busy).
+//!
+//! **Protocol.** A topic with something new begins a walk: one batch, sent to each member. A member whose socket is full
+//! falls behind: it leaves its crowds with a place of its own, and goes on from the log when the socket takes bytes again.
+//! When it stands where its topics' subscriptions stand, it joins them again. New connections begin as if behind.
+//!
+//! **Invariants.** Those of [`connection`](super::connection) and [`crowd`](super::crowd), and S1: no more is done in a
+//! turn than the budgets allow, whatever is published and whoever can go on; what is left stands in a queue.
+
+mod behind;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::task::Waker;
+
+use bytes::Bytes;
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::CloseReason;
+use super::batch::{Batch, End};
+use super::connection::{Behind, Connection, Key, MAX_RECEIVED_BYTES, Place, State, Stream};
+use super::crowd::{Budget, Crowd, Member, Moved, Sent, Stop, send};
+use super::socket::Socket;
+use super::wheel::Wheel;
+use crate::position::LagPolicy;
+use crate::subscription::Subscription;
+use crate::sync::Arc;
+use crate::topic::{TopicCore, User};
+
+/// Sends to members before other topics and the poll have their turn; about half a millisecond.
+const SENDS_PER_WALK: usize = 128;
+/// And bytes.
+const BYTES_PER_WALK: usize = 1024 * 1024;
+/// Topics whose walks go on in one turn take so many sends together.
+const SENDS_PER_TURN: usize = 256;
+/// Connections that were behind and can go on, in one turn.
+const RESUMES_PER_TURN: usize = 64;
+/// And bytes.
+const RESUME_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
+/// Batches kept for the next walks.
+const SPARE_BATCHES: usize = 4;
+
+/// A connection that comes to the shard.
+#[derive(Debug)]
+pub(super) struct Joiner<S> {
+    pub(super) id: u64,
+    pub(super) socket: S,
+    /// What is sent first.
+    pub(super) first: Bytes,
+    pub(super) subscriptions: SmallVec<[Subscription; 1]>,
+}
+
+/// A connection that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gone {
+    pub(super) id: u64,
+    pub(super) reason: CloseReason,
+}
+
+/// In ticks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    pub(super) stall: u64,
+    pub(super) idle: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Timer {
+    /// A connection that is behind must have taken a byte.
+    Stall(Key),
+    /// Something must have been published.
+    Idle(u64),
+}
+
+/// Makes the waker of a topic that the shard numbers so.
+type MakeWaker = Box<dyn Fn(u64) -> Waker + Send>;
+
+pub(super) struct Shard<S> {
+    deadlines: Deadlines,
+    make_waker: MakeWaker,
+    connections: Slab<Connection<S>>,
+    crowds: Slab<(u32, Crowd<S>)>,
+    /// Which crowd reads a topic, for each lag policy.
+    by_topic: HashMap<(usize, LagPolicy), u32>,
+    generations: u32,
+    /// Topics that have work.
+    queue: VecDeque<u64>,
+    /// Connections that are behind and can go on.
+    resumes: VecDeque<Key>,
+    wheel: Wheel<Timer>,
+    now: u64,
+    /// The batch that was last gathered for a connection that was behind, and of which topic: others may stand there too.
+    recent: (u64, Box<Batch>),
+    #[expect(clippy::vec_box, reason = "crowds take the boxes as they are")]
+    spare: Vec<Box<Batch>>,
+    /// Who is gone since the driver last asked.
+    pub(super) gone: Vec<Gone>,
+}
+
+fn topic_id(index: u32, generation: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(index)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half")]
+const fn index_of(id: u64) -> u32 {
+    id as u32
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a process has fewer descriptors than 2^32"
+)]
+const fn narrow(index: usize) -> u32 {
+    index as u32
+}
+
+impl<S: Socket> Shard<S> {
+    pub(super) fn new(deadlines: Deadlines, make_waker: MakeWaker) -> Self {
+        Self {
+            deadlines,
+            make_waker,
+            connections: Slab::new(),
+            crowds: Slab::new(),
+            by_topic: HashMap::new(),
+            generations: 0,
+            queue: VecDeque::new(),
+            resumes: VecDeque::new(),
+            wheel: Wheel::new(),
+            now: 0,
+            recent: (u64::MAX, Box::default()),
+            spare: Vec::new(),
+            gone: Vec::new(),
+        }
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there is work that waits for nothing.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.queue.is_empty() || !self.resumes.is_empty()
+    }
+
+    pub(super) fn has_deadlines(&self) -> bool {
+        !self.wheel.is_empty()
+    }
+
+    /// Numbers are not used twice before 2^32 others were: what is stale is told apart.
+    fn next_generation(&mut self) -> u32 {
+        self.generations = (self.generations + 1) % u32::MAX;
+        self.generations
+    }
+
+    fn connection(&mut self, key: Key) -> Option<&mut Connection<S>> {
+        let connection = self.connections.get_mut(key.index as usize)?;
+        (connection.generation == key.generation).then_some(connection)
+    }
+
+    fn key(&self, index: u32) -> Option<Key> {
+        let generation = self.connections.get(index as usize)?.generation;
+        Some(Key { index, generation })
+    }
+
+    fn crowd(&mut self, topic: u32) -> Option<&mut Crowd<S>> {
+        self.crowds.get_mut(topic as usize).map(|(_, crowd)| crowd)
+    }
+
+    // ---- coming
+
+    /// Takes a connection in. `register` has the poll watch it.
+    pub(super) fn join(
+        &mut self,
+        mut joiner: Joiner<S>,
+        register: impl FnOnce(&S, Key) -> io::Result<()>,
+    ) {
+        let key = Key {
+            index: narrow(self.connections.vacant_key()),
+            generation: self.next_generation(),
+        };
+        if let Err(error) = register(&joiner.socket, key) {
+            self.gone.push(Gone {
+                id: joiner.id,
+                reason: CloseReason::Failed(error.kind()),
+            });
+            return;
+        }
+        let mut streams = SmallVec::<[Stream; 1]>::new();
+        for mut subscription in joiner.subscriptions.drain(..) {
+            let topic = self.crowd_of(&subscription);
+            if streams.iter().any(|stream| stream.topic == topic) {
+                // Its drop counts it out. The topic is read once.
+                continue;
+            }
+            subscription.hand_over_count();
+            if let Some(crowd) = self.crowd(topic) {
+                crowd.fell_behind();
+            }
+            streams.push(Stream {
+                topic,
+                position: subscription.place(),
+                own: Some(subscription),
+            });
+        }
+        self.connections.insert(Connection {
+            id: joiner.id,
+            generation: key.generation,
+            received: 0,
+            timed: false,
+            state: State::Behind(Box::new(Behind {
+                socket: joiner.socket,
+                rest: joiner.first,
+                streams,
+                progress: self.now,
+                queued: false,
+                waits: false,
+                end: None,
+            })),
+        });
+        self.resume(key);
+    }
+
+    /// The crowd that reads the topic of `subscription` as it wants it.
+    fn crowd_of(&mut self, subscription: &Subscription) -> u32 {
+        let core = subscription.topic();
+        let policy = subscription.policy();
+        let name = (Arc::as_ptr(core).addr_of(), policy);
+        if let Some(&topic) = self.by_topic.get(&name) {
+            return topic;
+        }
+        let generation = self.next_generation();
+        let topic = narrow(self.crowds.vacant_key());
+        let id = topic_id(topic, generation);
+        let feed = Subscription::for_others(core, policy);
+        let crowd = Crowd::new(feed, (self.make_waker)(id), self.now);
+        self.crowds.insert((generation, crowd));
+        self.by_topic.insert(name, topic);
+        // It parks at its first turn.
+        self.enqueue(topic);
+        if let Some(idle) = self.deadlines.idle {
+            self.wheel.set(self.now + idle, Timer::Idle(id));
+        }
+        topic
+    }
+
+    // ---- what the driver tells
+
+    /// A topic's subscription was woken.
+    pub(super) fn signalled(&mut self, id: u64) {
+        if self.is_topic(id) {
+            self.enqueue(index_of(id));
+        }
+    }
+
+    fn is_topic(&self, id: u64) -> bool {
+        let crowd = self.crowds.get(index_of(id) as usize);
+        crowd.is_some_and(|&(generation, _)| topic_id(index_of(id), generation) == id)
+    }
+
+    fn enqueue(&mut self, topic: u32) {
+        if let Some((generation, crowd)) = self.crowds.get_mut(topic as usize)
+            && !crowd.queued
+        {
+            crowd.queued = true;
+            self.queue.push_back(topic_id(topic, *generation));
+        }
+    }
+
+    /// A socket takes bytes again.
+    pub(super) fn writable(&mut self, key: Key) {
+        if let Some(connection) = self.connection(key)
+            && let State::Behind(behind) = &mut connection.state
+            && !behind.queued
+        {
+            behind.queued = true;
+            self.resumes.push_back(key);
+        }
+    }
+
+    /// Bytes have come, which nobody expects: they are dropped, up to a bound.
+    pub(super) fn readable(&mut self, key: Key, scratch: &mut [u8]) {
+        loop {
+            let Some(connection) = self.connections.get_mut(key.index as usize) else {
+                return;
+            };
+            if connection.generation != key.generation {
+                return;
+            }
+            let socket = match &mut connection.state {
+                State::Behind(behind) => &mut behind.socket,
+                State::Many(many) => &mut many.socket,
+                State::One(place) => {
+                    let member = self
+                        .crowds
+                        .get_mut(place.topic as usize)
+                        .and_then(|(_, crowd)| crowd.members.get_mut(place.member as usize));
+                    let Some(socket) = member.and_then(|member| member.socket.as_mut()) else {
+                        return;
+                    };
+                    socket
+                }
+            };
+            let reason = match socket.receive(scratch) {
+                Ok(0) => CloseReason::PeerClosed,
+                Ok(received) => {
+                    connection.received = connection.received.saturating_add(narrow(received));
+                    if connection.received <= MAX_RECEIVED_BYTES {
+                        continue;
+                    }
+                    CloseReason::TooMuchInput
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => continue,
+                    io::ErrorKind::WouldBlock => return,
+                    kind => CloseReason::of(kind),
+                },
+            };
+            self.close(key, reason);
+            return;
+        }
+    }
+
+    /// The time in ticks: hands out what is due.
+    pub(super) fn tick(&mut self, now: u64) {
+        self.now = now;
+        for timer in self.wheel.due(now) {
+            match timer {
+                Timer::Stall(key) => self.check_stall(key),
+                Timer::Idle(id) => self.check_idle(id),
+            }
+        }
+    }
+
+    fn check_stall(&mut self, key: Key) {
+        let (now, stall) = (self.now, self.deadlines.stall);
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        let State::Behind(behind) = &connection.state else {
+            connection.timed = false;
+            return;
+        };
+        let due = behind.progress + stall;
+        // One that waits for its turn, or for its topic, does not stall.
+        if behind.queued || behind.waits {
+            self.wheel.set(now + stall, Timer::Stall(key));
+        } else if now < due {
+            self.wheel.set(due, Timer::Stall(key));
+        } else {
+            self.close(key, CloseReason::Stalled);
+        }
+    }
+
+    fn check_idle(&mut self, id: u64) {
+        let Some(idle) = self.deadlines.idle.filter(|_| self.is_topic(id)) else {
+            return;
+        };
+        let now = self.now;
+        let topic = index_of(id);
+        let Some(crowd) = self.crowd(topic) else {
+            return;
+        };
+        let due = crowd.last_event + idle;
+        if now < due {
+            self.wheel.set(due, Timer::Idle(id));
+            return;
+        }
+        // Not while a walk is under way: then it is not idle.
+        let ends = crowd.begin_end(End::Idle);
+        self.wheel.set(now + idle, Timer::Idle(id));
+        if ends {
+            self.enqueue(topic);
+        }
+    }
+
+    // ---- serving
+
+    /// Does a bounded part of what there is to do (S1).
+    pub(super) fn turn(&mut self) {
+        let mut bytes = RESUME_BYTES_PER_TURN;
+        for _ in 0..RESUMES_PER_TURN.min(self.resumes.len()) {
+            let Some(key) = self.resumes.pop_front() else {
+                break;
+            };
+            bytes = bytes.saturating_sub(self.resume(key));
+            if bytes == 0 {
+                break;
+            }
+        }
+        if self.resumes.is_empty() {
+            // Nothing is kept alive for those who may come.
+            self.recent.0 = u64::MAX;
+            self.recent.1.shrink();
+        }
+        let mut sends = SENDS_PER_TURN;
+        for _ in 0..self.queue.len() {
+            let Some(id) = self.queue.pop_front() else {
+                break;
+            };
+            if self.is_topic(id) {
+                let used = self.serve(index_of(id), sends.min(SENDS_PER_WALK));
+                // Looking at a topic costs about as much as a send.
+                sends = sends.saturating_sub(used.max(1));
+            }
+            if sends == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Serves one topic. Tells how many sends it took.
+    fn serve(&mut self, topic: u32, sends: usize) -> usize {
+        let mut budget = Budget {
+            sends,
+            bytes: BYTES_PER_WALK,
+        };
+        let now = self.now;
+        let Some((_, crowd)) = self.crowds.get_mut(topic as usize) else {
+            return 0;
+        };
+        crowd.queued = false;
+        if crowd.batch.is_none() && !crowd.begin(&mut self.spare, now) {
+            return 0;
+        }
+        if !self.walk(topic, &mut budget) {
+            self.enqueue(topic);
+            return sends - budget.sends;
+        }
+        let Some((_, crowd)) = self.crowds.get_mut(topic as usize) else {
+            return sends - budget.sends;
+        };
+        if let Some(mut batch) = crowd.finish()
+            && self.spare.len() < SPARE_BATCHES
+        {
+            batch.shrink();
+            self.spare.push(batch);
+        }
+        let arrived = std::mem::take(&mut crowd.ahead);
+        // A stream that has ended and has no members would end again and again.
+        let ended = crowd.feed.is_ended() && crowd.members.is_empty();
+        if !ended && crowd.begin(&mut self.spare, now) {
+            self.enqueue(topic);
+        }
+        for key in arrived {
+            self.writable(key);
+        }
+        sends - budget.sends
+    }
+
+    /// Goes on with a topic's walk. Whether it is done.
+    fn walk(&mut self, topic: u32, budget: &mut Budget) -> bool {
+        loop {
+            let Some((_, crowd)) = self.crowds.get_mut(topic as usize) else {
+                return true;
+            };
+            let sent = match crowd.walk(budget) {
+                Stop::Done => return true,
+                Stop::Paused => return false,
+                Stop::At(sent) => sent,
+                Stop::Elsewhere => {
+                    let (Some(batch), Some(member)) =
+                        (&crowd.batch, crowd.members.get(crowd.position))
+                    else {
+                        return true;
+                    };
+                    if !budget.take(batch.bytes().len()) {
+                        return false;
+                    }
+                    let connection = self.connections.get_mut(member.connection as usize);
+                    let Some(State::Many(many)) = connection.map(|found| &mut found.state) else {
+                        debug_assert!(false, "K1: a member without a socket has several topics");
+                        crowd.position += 1;
+                        continue;
+                    };
+                    match send(&mut many.socket, batch) {
+                        None => {
+                            crowd.position += 1;
+                            continue;
+                        }
+                        Some(sent) => sent,
+                    }
+                }
+            };
+            let cut = match (&sent, &crowd.batch) {
+                (Sent::Part(sent), Some(batch)) => Some(batch.cut(*sent)),
+                _ => None,
+            };
+            let member = crowd.members.get(crowd.position).map(|at| at.connection);
+            let Some(key) = member.and_then(|connection| self.key(connection)) else {
+                debug_assert!(false, "a member is a connection");
+                return true;
+            };
+            match (sent, cut) {
+                (Sent::Failed(error), _) => self.close(key, CloseReason::of(error.kind())),
+                (Sent::Last(end), _) => self.end_stream(key, topic, end),
+                (Sent::Part(_), Some(cut)) => self.fall_behind(key, topic, cut),
+                (Sent::Part(_), None) => return true,
+            }
+        }
+    }
+
+    /// A topic of a connection in sync has ended.
+    fn end_stream(&mut self, key: Key, topic: u32, end: End) {
+        if let Some(Connection {
+            state: State::Many(many),
+            ..
+        }) = self.connection(key)
+            && end != End::Lagged
+            && many.places.len() > 1
+            && let Some(at) = many.places.iter().position(|place| place.topic == topic)
+        {
+            let place = many.places.swap_remove(at);
+            drop(self.take_member(place));
+            self.count_out(topic);
+        } else {
+            self.close(key, CloseReason::from(end));
+        }
+    }
+
+    /// Takes a member out of its crowd.
+    fn take_member(&mut self, place: Place) -> Option<Member<S>> {
+        let (member, moved) = self.crowd(place.topic)?.leave(place.member);
+        for moved in moved.into_iter().flatten() {
+            self.member_moved(place.topic, moved);
+        }
+        member
+    }
+
+    fn member_moved(&mut self, topic: u32, moved: Moved) {
+        let Some(connection) = self.connections.get_mut(moved.connection as usize) else {
+            return;
+        };
+        match &mut connection.state {
+            State::One(place) => place.member = moved.member,
+            State::Many(many) => {
+                for place in many.places.iter_mut().filter(|place| place.topic == topic) {
+                    place.member = moved.member;
+                }
+            }
+            State::Behind(_) => debug_assert!(false, "K1: who is behind is no member"),
+        }
+    }
+
+    // ---- going
+
+    /// Ends a connection, whatever it was doing: its socket is closed and its memory is free when this returns.
+    pub(super) fn close(&mut self, key: Key, reason: CloseReason) {
+        if self.connection(key).is_none() {
+            return;
+        }
+        let connection = self.connections.remove(key.index as usize);
+        self.gone.push(Gone {
+            id: connection.id,
+            reason,
+        });
+        match connection.state {
+            State::One(place) => {
+                drop(self.take_member(place));
+                self.count_out(place.topic);
+            }
+            State::Many(mut many) => {
+                while let Some(place) = many.places.pop() {
+                    drop(self.take_member(place));
+                    self.count_out(place.topic);
+                }
+            }
+            State::Behind(behind) => {
+                for stream in behind.streams {
+                    drop(stream.own);
+                    if let Some(crowd) = self.crowd(stream.topic) {
+                        crowd.no_longer_behind();
+                    }
+                    self.count_out(stream.topic);
+                }
+            }
+        }
+    }
+
+    /// Counts a subscriber of a topic out; the crowd goes with its last one.
+    fn count_out(&mut self, topic: u32) {
+        let Some((_, crowd)) = self.crowds.get(topic as usize) else {
+            return;
+        };
+        let core = Arc::clone(crowd.feed.topic());
+        if crowd.is_empty() {
+            let (_, crowd) = self.crowds.remove(topic as usize);
+            self.by_topic
+                .remove(&(Arc::as_ptr(&core).addr_of(), crowd.feed.policy()));
+        }
+        core.exit(User::Subscription);
+    }
+
+    /// Ends up to `most` connections. Whether any are left.
+    pub(super) fn close_some(&mut self, most: usize, reason: CloseReason) -> bool {
+        let some: Vec<Key> = self
+            .connections
+            .iter()
+            .take(most)
+            .map(|(index, connection)| Key {
+                index: narrow(index),
+                generation: connection.generation,
+            })
+            .collect();
+        for key in some {
+            self.close(key, reason);
+        }
+        !self.connections.is_empty()
+    }
+}
+
+impl From<End> for CloseReason {
+    fn from(end: End) -> Self {
+        match end {
+            End::Closed => Self::TopicClosed,
+            End::Lagged => Self::Lagged,
+            End::Idle => Self::Idle,
+        }
+    }
+}
+
+/// The address of a topic, to tell it from others while it lives.
+trait AddrOf {
+    fn addr_of(self) -> usize;
+}
+
+impl AddrOf for *const TopicCore {
+    fn addr_of(self) -> usize {
+        self.cast::<()>().addr()
+    }
+}

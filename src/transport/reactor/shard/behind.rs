@@ -1,0 +1,352 @@
+//! Connections whose sockets were full: each goes on from the log by itself, until it stands where its topics'
+//! subscriptions stand.
+
+use std::io;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::super::CloseReason;
+use super::super::batch::{Batch, Cut, End};
+use super::super::connection::{Behind, Key, Many, Place, State, Stream};
+use super::super::crowd::{Crowd, Member};
+use super::super::socket::Socket;
+use super::{Shard, Timer, topic_id};
+use crate::position::{Position, State as Standing};
+
+/// What a connection that is behind is to get next.
+struct Next<'a> {
+    batch: &'a Batch,
+    /// How much of it does not concern the connection.
+    skip: usize,
+    /// Where it stands when it has got all, if the batch was gathered for it.
+    position: Option<Position>,
+}
+
+impl<S: Socket> Shard<S> {
+    /// The socket of a connection in sync is full: it goes on by itself from where it stands (K1).
+    pub(super) fn fall_behind(&mut self, key: Key, topic: u32, cut: Cut) {
+        let (now, stall) = (self.now, self.deadlines.stall);
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        let (mut socket, places): (_, SmallVec<[Place; 1]>) = match &mut connection.state {
+            State::One(place) => (None, SmallVec::from_buf([*place])),
+            State::Many(_) => {
+                let nowhere = State::One(Place {
+                    topic: u32::MAX,
+                    member: u32::MAX,
+                });
+                match std::mem::replace(&mut connection.state, nowhere) {
+                    State::Many(many) => (Some(many.socket), many.places.into()),
+                    _ => return,
+                }
+            }
+            State::Behind(_) => return,
+        };
+        let timed = std::mem::replace(&mut connection.timed, true);
+        let mut streams = SmallVec::new();
+        for place in places {
+            let Some(crowd) = self.crowd(place.topic) else {
+                continue;
+            };
+            let offset = if place.topic == topic {
+                cut.offset
+            } else {
+                crowd.offset_of(place.member)
+            };
+            let policy = crowd.feed.policy();
+            // First: an empty crowd would be let go.
+            crowd.fell_behind();
+            if let Some(member) = self.take_member(place) {
+                socket = member.socket.or(socket);
+            }
+            streams.push(Stream {
+                topic: place.topic,
+                position: Position::at(offset, policy),
+                own: None,
+            });
+        }
+        let Some(socket) = socket else {
+            debug_assert!(false, "K1: a connection has a socket");
+            return;
+        };
+        if let Some(connection) = self.connection(key) {
+            connection.state = State::Behind(Box::new(Behind {
+                socket,
+                rest: cut.rest,
+                streams,
+                progress: now,
+                queued: false,
+                waits: false,
+                end: cut.end,
+            }));
+        }
+        if !timed {
+            self.wheel.set(now + stall, Timer::Stall(key));
+        }
+    }
+
+    /// Goes on with a connection that is behind, by one send. Tells how many bytes it took.
+    pub(super) fn resume(&mut self, key: Key) -> usize {
+        let Self {
+            connections,
+            crowds,
+            recent,
+            ..
+        } = self;
+        let connection = connections.get_mut(key.index as usize);
+        let Some(connection) = connection.filter(|at| at.generation == key.generation) else {
+            return 0;
+        };
+        let State::Behind(behind) = &mut connection.state else {
+            return 0;
+        };
+        behind.queued = false;
+        behind.waits = false;
+        let mut chosen = None;
+        if behind.end.is_none() {
+            chosen = behind.streams.iter().position(|stream| {
+                let crowd = crowds.get(stream.topic as usize);
+                crowd.is_some_and(|(_, crowd)| stream.has_more(crowd.feed.offset()))
+            });
+        }
+        let next = chosen.and_then(|at| {
+            let stream = &behind.streams[at];
+            let (generation, crowd) = crowds.get_mut(stream.topic as usize)?;
+            let id = topic_id(stream.topic, *generation);
+            Some(stream.next(id, crowd, recent))
+        });
+        let tail = match &next {
+            Some(next) => &next.batch.bytes()[next.skip..],
+            None => &[],
+        };
+        let head = behind.rest.len();
+        let all = head + tail.len();
+        let sent = match behind.send(tail) {
+            Ok(sent) => sent,
+            Err(error) => {
+                self.close(key, CloseReason::of(error.kind()));
+                return 0;
+            }
+        };
+        if sent > 0 {
+            behind.progress = self.now;
+        }
+        let full = sent < all;
+        if sent < head {
+            behind.rest = behind.rest.slice(sent..);
+        } else {
+            behind.rest = Bytes::new();
+            if let (Some(next), Some(at)) = (next, chosen) {
+                behind.advance(at, next, (sent - head, full));
+            }
+        }
+        self.after_resume(key, full);
+        sent
+    }
+
+    /// Decides how a connection that is behind goes on.
+    fn after_resume(&mut self, key: Key, full: bool) {
+        let (now, stall) = (self.now, self.deadlines.stall);
+        let Some(connection) = self.connections.get_mut(key.index as usize) else {
+            return;
+        };
+        let State::Behind(behind) = &mut connection.state else {
+            return;
+        };
+        if full {
+            // The poll tells when it can go on.
+            if !std::mem::replace(&mut connection.timed, true) {
+                self.wheel.set(now + stall, Timer::Stall(key));
+            }
+            return;
+        }
+        if let Some(end) = behind.end {
+            self.close(key, CloseReason::from(end));
+            return;
+        }
+        let mut more = false;
+        let mut waits = None;
+        let mut ended = SmallVec::<[u32; 1]>::new();
+        for stream in &mut behind.streams {
+            let Some((_, crowd)) = self.crowds.get(stream.topic as usize) else {
+                continue;
+            };
+            let (own, feed) = (stream.position.offset(), crowd.feed.offset());
+            if stream.has_more(feed) {
+                more = true;
+            } else if own > feed {
+                waits = Some(stream.topic);
+            } else {
+                if stream.own.take().is_some() {
+                    debug_assert!(own == feed, "caught up");
+                }
+                if crowd.feed.is_ended() {
+                    ended.push(stream.topic);
+                }
+            }
+        }
+        behind.waits = !more && waits.is_some();
+        if !ended.is_empty() {
+            behind
+                .streams
+                .retain(|stream| !ended.contains(&stream.topic));
+            let left = behind.streams.len();
+            for topic in ended {
+                if let Some(crowd) = self.crowd(topic) {
+                    crowd.no_longer_behind();
+                }
+                self.count_out(topic);
+            }
+            if left == 0 {
+                self.close(key, CloseReason::TopicClosed);
+                return;
+            }
+        }
+        if more {
+            self.writable(key);
+        } else if let Some(topic) = waits {
+            if let Some(crowd) = self.crowd(topic) {
+                crowd.ahead.push_back(key);
+            }
+            self.enqueue(topic);
+        } else {
+            self.rejoin(key);
+        }
+    }
+
+    /// A connection that has caught up with all its topics is in sync again (K1).
+    fn rejoin(&mut self, key: Key) {
+        let Some(connection) = self.connection(key) else {
+            return;
+        };
+        let nowhere = State::One(Place {
+            topic: u32::MAX,
+            member: u32::MAX,
+        });
+        let State::Behind(behind) = std::mem::replace(&mut connection.state, nowhere) else {
+            debug_assert!(false, "only who is behind comes back");
+            return;
+        };
+        let Behind {
+            socket, streams, ..
+        } = *behind;
+        if let [stream] = &streams[..] {
+            let place = self.add_member(stream.topic, key.index, Some(socket));
+            if let (Some(connection), Some(place)) = (self.connection(key), place) {
+                connection.state = State::One(place);
+            }
+            return;
+        }
+        if let Some(connection) = self.connection(key) {
+            connection.state = State::Many(Box::new(Many {
+                socket,
+                places: Vec::with_capacity(streams.len()),
+            }));
+        }
+        for stream in &streams {
+            let place = self.add_member(stream.topic, key.index, None);
+            if let Some(connection) = self.connection(key)
+                && let State::Many(many) = &mut connection.state
+            {
+                many.places.extend(place);
+            }
+        }
+    }
+
+    fn add_member(&mut self, topic: u32, connection: u32, socket: Option<S>) -> Option<Place> {
+        let crowd = self.crowd(topic)?;
+        let (member, moved) = crowd.join(Member { socket, connection });
+        crowd.no_longer_behind();
+        if let Some(moved) = moved {
+            self.member_moved(topic, moved);
+        }
+        Some(Place { topic, member })
+    }
+}
+
+impl<S: Socket> Behind<S> {
+    /// Sends what is left of the last entry, and then `tail`. A full socket took nothing.
+    fn send(&mut self, tail: &[u8]) -> io::Result<usize> {
+        loop {
+            let sent = match (self.rest.len(), tail.len()) {
+                (0, 0) => Ok(0),
+                (0, _) => self.socket.send(tail),
+                (_, 0) => self.socket.send(&self.rest),
+                _ => self.socket.send_both(&self.rest, tail),
+            };
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                sent => return sent,
+            }
+        }
+    }
+
+    /// Notes that so many bytes of `next` were sent, and whether that is not all.
+    fn advance(&mut self, stream: usize, next: Next<'_>, (sent, full): (usize, bool)) {
+        let stream = &mut self.streams[stream];
+        let policy = stream.position.policy;
+        if !full {
+            stream.position = next
+                .position
+                .unwrap_or_else(|| Position::at(next.batch.to(), policy));
+            self.end = next.batch.end().filter(|&end| end == End::Lagged);
+        } else if sent > 0 {
+            let cut = next.batch.cut(next.skip + sent);
+            stream.position = Position::at(cut.offset, policy);
+            self.rest = cut.rest;
+            self.end = cut.end;
+        }
+    }
+}
+
+impl Stream {
+    /// Whether there is something for it that its topic's subscription has read.
+    fn has_more(&self, feed: u64) -> bool {
+        self.position.state == Standing::Unknown || self.position.offset() < feed
+    }
+
+    /// What it is to get. What its topic's walk, or the last one that was behind, has gathered already serves it too.
+    fn next<'a, S>(
+        &self,
+        id: u64,
+        crowd: &'a mut Crowd<S>,
+        recent: &'a mut (u64, Box<Batch>),
+    ) -> Next<'a> {
+        let offset = self.position.offset();
+        let plain = self.position.state == Standing::Reading;
+        let place_in = |batch: &Batch| batch.skip_to(offset).filter(|_| plain);
+        let (until, feed) = (crowd.feed.offset(), &crowd.feed);
+        let walk = crowd
+            .batch
+            .as_deref()
+            .filter(|walk| walk.from() < walk.to());
+        if let Some((batch, skip)) = walk.and_then(|walk| Some((walk, place_in(walk)?))) {
+            return Next {
+                batch,
+                skip,
+                position: None,
+            };
+        }
+        let (recent_id, batch) = recent;
+        if *recent_id == id
+            && let Some(skip) = place_in(batch)
+        {
+            return Next {
+                batch,
+                skip,
+                position: None,
+            };
+        }
+        let mut position = self.position.clone();
+        *recent_id = id;
+        batch.gather(feed.topic(), &mut position, until);
+        Next {
+            batch,
+            skip: 0,
+            position: Some(position),
+        }
+    }
+}

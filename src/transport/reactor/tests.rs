@@ -1,0 +1,616 @@
+//! A shard on sockets that take as much as a test wants, beside a model: every connection gets every event of its topics
+//! once, in order, or is told exactly how many it missed.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use smallvec::SmallVec;
+
+use super::CloseReason;
+use super::connection::Key;
+use super::inbox::{Inbox, Rouse, Signal};
+use super::shard::{Deadlines, Gone, Joiner, Shard};
+use super::socket::Socket;
+use crate::sync::HostArc;
+use crate::{Event, Hub, LagPolicy};
+
+/// The far end of a simulated socket.
+#[derive(Debug, Default)]
+struct Wire {
+    /// Bytes that still fit.
+    room: usize,
+    received: Vec<u8>,
+    /// What a read finds next.
+    inbound: usize,
+    closed: bool,
+    broken: bool,
+    sends: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Sim(Arc<Mutex<Wire>>);
+
+impl Sim {
+    fn with_room(room: usize) -> Self {
+        Self(Arc::new(Mutex::new(Wire {
+            room,
+            ..Wire::default()
+        })))
+    }
+
+    fn wire(&self) -> std::sync::MutexGuard<'_, Wire> {
+        self.0.lock().unwrap()
+    }
+}
+
+/// The shard's end: closed when dropped.
+#[derive(Debug)]
+struct Near(Sim);
+
+impl Drop for Near {
+    fn drop(&mut self) {
+        self.0.wire().closed = true;
+    }
+}
+
+impl Socket for Near {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut wire = self.0.wire();
+        wire.sends += 1;
+        if wire.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let fits = bytes.len().min(wire.room);
+        if fits == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        wire.room -= fits;
+        wire.received.extend_from_slice(&bytes[..fits]);
+        Ok(fits)
+    }
+
+    fn send_both(&mut self, head: &[u8], tail: &[u8]) -> io::Result<usize> {
+        self.send(&[head, tail].concat())
+    }
+
+    fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.0.wire();
+        if wire.inbound == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let took = wire.inbound.min(into.len());
+        wire.inbound -= took;
+        Ok(took)
+    }
+}
+
+struct NoThread;
+
+impl Rouse for NoThread {
+    fn rouse(&self) {}
+}
+
+struct Rig {
+    shard: Shard<Near>,
+    inbox: HostArc<Inbox<(), NoThread>>,
+    next_id: u64,
+}
+
+const STALL: u64 = 20;
+
+impl Rig {
+    fn new() -> Self {
+        let inbox = Inbox::new(NoThread);
+        let signals = HostArc::clone(&inbox);
+        let deadlines = Deadlines {
+            stall: STALL,
+            idle: None,
+        };
+        Self {
+            shard: Shard::new(
+                deadlines,
+                Box::new(move |topic| Signal::new(&signals, topic).into()),
+            ),
+            inbox,
+            next_id: 0,
+        }
+    }
+
+    fn join(&mut self, sim: &Sim, subscriptions: Vec<crate::Subscription>) -> Key {
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut joined = None;
+        self.shard.join(
+            Joiner {
+                id,
+                socket: Near(sim.clone()),
+                first: Bytes::from_static(b"HEAD\n\n"),
+                subscriptions: SmallVec::from_vec(subscriptions),
+            },
+            |_, key| {
+                joined = Some(key);
+                Ok(())
+            },
+        );
+        joined.unwrap()
+    }
+
+    fn turn(&mut self) {
+        while let Some(topic) = self.inbox.next_topic() {
+            self.shard.signalled(topic);
+        }
+        self.shard.turn();
+    }
+
+    /// Turns until nothing is left to do; fails if that never comes.
+    fn settle(&mut self) {
+        for _ in 0..100_000 {
+            self.turn();
+            if !self.shard.is_busy() && self.inbox.try_sleep() {
+                self.inbox.stay_awake();
+                return;
+            }
+        }
+        panic!("the shard is busy for ever");
+    }
+}
+
+/// What one client has received, checked event by event.
+struct Reader {
+    /// The next number of each topic.
+    next: HashMap<String, u64>,
+    missed: u64,
+}
+
+impl Reader {
+    fn check(&mut self, received: &[u8], epochs: &HashMap<String, String>, whole: bool) {
+        let text = std::str::from_utf8(received).unwrap();
+        let mut rest = text.strip_prefix("HEAD\n\n").unwrap_or_else(|| {
+            assert!(!whole && "HEAD\n\n".starts_with(text), "{text:?}");
+            ""
+        });
+        while let Some((block, after)) = rest.split_once("\n\n") {
+            rest = after;
+            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+            let data = field("data: ").unwrap_or_else(|| panic!("no data in {block:?}"));
+            let (epoch, _) = field("id: ").unwrap().split_once('-').unwrap();
+            let topic = &epochs[epoch];
+            let next = self
+                .next
+                .get_mut(topic)
+                .expect("a topic of this connection");
+            if field("event: ") == Some("lag") {
+                let missed = data.strip_prefix("{\"missed\":").unwrap();
+                let missed: u64 = missed.strip_suffix('}').unwrap().parse().unwrap();
+                *next += missed;
+                self.missed += missed;
+                continue;
+            }
+            let mut parts = data.split(':');
+            assert_eq!(parts.next(), Some(topic.as_str()));
+            let number: u64 = parts.next().unwrap().parse().unwrap();
+            assert_eq!(number, *next, "topic {topic}");
+            *next += 1;
+        }
+        assert!(!whole || rest.is_empty(), "half an event: {rest:?}");
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Publish { topic: usize, pad: usize },
+    Join { topics: Vec<usize>, room: usize },
+    Leave { who: usize },
+    Break { who: usize },
+    Room { who: usize, bytes: usize },
+    Turn,
+    Tick,
+}
+
+const TOPICS: usize = 3;
+
+fn op() -> impl Strategy<Value = Op> {
+    let pad = prop_oneof![8 => 0_usize..40, 1 => Just(3_000_usize), 1 => Just(20_000_usize)];
+    let room = prop_oneof![3 => 0_usize..200, 2 => Just(1_usize << 40)];
+    prop_oneof![
+        6 => (0..TOPICS, pad).prop_map(|(topic, pad)| Op::Publish { topic, pad }),
+        4 => (prop::collection::vec(0..TOPICS, 1..3), room)
+            .prop_map(|(topics, room)| Op::Join { topics, room }),
+        1 => (0_usize..400).prop_map(|who| Op::Leave { who }),
+        1 => (0_usize..400).prop_map(|who| Op::Break { who }),
+        6 => ((0_usize..400), 1_usize..30_000).prop_map(|(who, bytes)| Op::Room { who, bytes }),
+        4 => Just(Op::Turn),
+        1 => Just(Op::Tick),
+    ]
+}
+
+struct Client {
+    sim: Sim,
+    key: Key,
+    reader: Reader,
+    gone: bool,
+}
+
+#[expect(clippy::too_many_lines, reason = "one arm for each operation")]
+/// Runs `ops` and checks every client at the end. Tells how many events were missed, with notice.
+fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
+    let mut rig = Rig::new();
+    let mut published = [0_u64; TOPICS];
+    let mut clients: Vec<Client> = Vec::new();
+    let mut epochs = HashMap::new();
+    let mut now = 0;
+    // Handles keep the topics, and so their numbers.
+    let topics: Vec<_> = (0..TOPICS)
+        .map(|topic| hub.topic(topic.to_string().as_str()).unwrap())
+        .collect();
+    for (number, topic) in topics.iter().enumerate() {
+        let id = topic.position().to_string();
+        let (epoch, _) = id.split_once('-').unwrap();
+        epochs.insert(epoch.to_owned(), number.to_string());
+    }
+    // Enough members for walks that take several turns.
+    let crowd = (0..crowd).map(|_| Op::Join {
+        topics: vec![0],
+        room: 1 << 40,
+    });
+    for op in crowd.chain(ops) {
+        match op {
+            Op::Publish { topic, pad } => {
+                let text = format!("{topic}:{}:{}", published[topic], "x".repeat(pad));
+                let sent = topics[topic].publish(Event::text(&text)).unwrap();
+                let there = clients.iter().filter(|client| {
+                    !client.gone && client.reader.next.contains_key(&topic.to_string())
+                });
+                assert_eq!(sent.subscribers(), there.count());
+                // Without subscribers nothing is kept, so nothing is numbered.
+                if sent.subscribers() > 0 {
+                    published[topic] += 1;
+                }
+            }
+            Op::Join { mut topics, room } => {
+                topics.sort_unstable();
+                topics.dedup();
+                let sim = Sim::with_room(room);
+                let subscriptions = topics
+                    .iter()
+                    .map(|topic| hub.subscribe(topic.to_string().as_str()).unwrap())
+                    .collect();
+                let next = topics.iter().map(|&t| (t.to_string(), published[t]));
+                clients.push(Client {
+                    key: rig.join(&sim, subscriptions),
+                    sim,
+                    reader: Reader {
+                        next: next.collect(),
+                        missed: 0,
+                    },
+                    gone: false,
+                });
+            }
+            Op::Leave { who } => {
+                let among = clients.len().max(1);
+                if let Some(client) = clients.get_mut(who % among).filter(|c| !c.gone) {
+                    rig.shard.close(client.key, CloseReason::PeerClosed);
+                    client.gone = true;
+                    assert!(client.sim.wire().closed);
+                    assert_eq!(
+                        rig.shard.gone.pop().unwrap().reason,
+                        CloseReason::PeerClosed
+                    );
+                }
+            }
+            Op::Break { who } => {
+                let among = clients.len().max(1);
+                if let Some(client) = clients.get_mut(who % among).filter(|c| !c.gone) {
+                    client.sim.wire().broken = true;
+                }
+            }
+            Op::Room { who, bytes } => {
+                let among = clients.len().max(1);
+                if let Some(client) = clients.get_mut(who % among) {
+                    let mut wire = client.sim.wire();
+                    wire.room = wire.room.saturating_add(bytes);
+                    drop(wire);
+                    // Stale keys must do nothing.
+                    rig.shard.writable(client.key);
+                }
+            }
+            Op::Turn => rig.turn(),
+            Op::Tick => {
+                now += 1;
+                rig.shard.tick(now);
+            }
+        }
+        for gone in rig.shard.gone.drain(..) {
+            let client = &mut clients[usize::try_from(gone.id).unwrap()];
+            match gone.reason {
+                CloseReason::Stalled => {}
+                CloseReason::PeerReset => assert!(client.sim.wire().broken),
+                reason => panic!("{reason:?}"),
+            }
+            client.gone = true;
+        }
+    }
+    for client in clients.iter().filter(|client| !client.gone) {
+        client.sim.wire().room = usize::MAX;
+        rig.shard.writable(client.key);
+    }
+    rig.settle();
+    let mut missed = 0;
+    for client in &mut clients {
+        let wire = client.sim.wire();
+        let whole = !client.gone && !wire.broken;
+        client.reader.check(&wire.received, &epochs, whole);
+        if whole {
+            for (topic, next) in &client.reader.next {
+                let topic: usize = topic.parse().unwrap();
+                assert_eq!(*next, published[topic], "all of topic {topic}");
+            }
+        }
+        missed += client.reader.missed;
+    }
+    while rig.shard.close_some(7, CloseReason::Shutdown) {}
+    assert_eq!(hub.subscribers(), 0);
+    assert!(clients.iter().all(|client| client.sim.wire().closed));
+    missed
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_or_doubled(
+        ops in prop::collection::vec(op(), 1..250),
+        crowd in prop_oneof![Just(0_usize), Just(150), Just(400)],
+    ) {
+        let hub = Hub::builder()
+            .retain_events(1 << 20)
+            .retain_bytes(1 << 30)
+            .build()
+            .unwrap();
+        prop_assert_eq!(run(ops, crowd, &hub), 0);
+    }
+
+    #[test]
+    fn what_is_missed_is_told(ops in prop::collection::vec(op(), 50..400)) {
+        let hub = Hub::builder()
+            .retain_events(1)
+            .retain_bytes(1 << 20)
+            .build()
+            .unwrap();
+        run(ops, 150, &hub);
+    }
+}
+
+/// One that lags is told so, once, and exactly.
+#[test]
+fn lag_is_told_by_its_policy() {
+    for (policy, after) in [
+        (LagPolicy::Notify, true),
+        (LagPolicy::SkipToLatest, true),
+        (LagPolicy::Disconnect, false),
+    ] {
+        let hub = Hub::builder().retain_events(1).build().unwrap();
+        let mut rig = Rig::new();
+        let sim = Sim::with_room(usize::MAX);
+        let subscription = hub.subscribe("t").unwrap().lag_policy(policy);
+        rig.join(&sim, vec![subscription]);
+        rig.settle();
+        sim.wire().room = 0;
+        let _ = hub.publish("t", Event::text("first")).unwrap();
+        rig.settle();
+        for number in 0..1000 {
+            let _ = hub.publish("t", Event::text(&number.to_string())).unwrap();
+            if number % 10 == 0 {
+                rig.settle();
+            }
+        }
+        sim.wire().room = usize::MAX;
+        rig.shard.writable(Key {
+            index: 0,
+            generation: 1,
+        });
+        rig.settle();
+        let text = String::from_utf8(sim.wire().received.clone()).unwrap();
+        assert_eq!(text.matches("event: lag").count(), 1, "{text}");
+        assert_eq!(text.ends_with("data: 999\n\n"), after, "{text}");
+        assert_eq!(sim.wire().closed, !after);
+        let reasons: Vec<_> = rig.shard.gone.iter().map(|gone| gone.reason).collect();
+        let expected: &[_] = if after { &[] } else { &[CloseReason::Lagged] };
+        assert_eq!(reasons, expected);
+        if policy == LagPolicy::SkipToLatest {
+            assert_eq!(text.matches("data: ").count(), 2, "{text}");
+        }
+    }
+}
+
+#[test]
+fn every_cut_of_a_backlog_is_mended() {
+    let pattern = ["a", "bb", "", "cccc"];
+    let all = {
+        let hub = Hub::new();
+        let mut rig = Rig::new();
+        let sim = Sim::with_room(usize::MAX);
+        rig.join(&sim, vec![hub.subscribe("t").unwrap()]);
+        for text in pattern {
+            let _ = hub.publish("t", Event::text(text)).unwrap();
+        }
+        rig.settle();
+        sim.wire().received.len()
+    };
+    for first in 0..all {
+        for second in [0, 1, 2, all / 2] {
+            // Of its own, so that ids are as long.
+            let hub = Hub::new();
+            let mut rig = Rig::new();
+            let sim = Sim::with_room(first);
+            let key = rig.join(&sim, vec![hub.subscribe("t").unwrap()]);
+            for text in pattern {
+                let _ = hub.publish("t", Event::text(text)).unwrap();
+            }
+            rig.settle();
+            assert_eq!(sim.wire().received.len(), first);
+            for room in [second, usize::MAX] {
+                sim.wire().room = room;
+                rig.shard.writable(key);
+                rig.settle();
+            }
+            let received = String::from_utf8(sim.wire().received.clone()).unwrap();
+            let data: Vec<_> = received
+                .lines()
+                .filter_map(|line| line.strip_prefix("data: "))
+                .collect();
+            assert_eq!(data, pattern, "cut at {first} and {second} more");
+            assert_eq!(received.len(), all);
+        }
+    }
+}
+
+#[test]
+fn who_takes_no_byte_is_closed_in_time() {
+    let hub = Hub::new();
+    let mut rig = Rig::new();
+    let stalled = Sim::with_room(10);
+    let slow = Sim::with_room(10);
+    let healthy = Sim::with_room(usize::MAX);
+    for sim in [&stalled, &slow, &healthy] {
+        rig.join(sim, vec![hub.subscribe("t").unwrap()]);
+    }
+    let _ = hub.publish("t", Event::text(&"x".repeat(500))).unwrap();
+    rig.settle();
+    for now in 1..=5 * STALL {
+        if now % (STALL - 1) == 0 {
+            slow.wire().room += 1;
+            rig.shard.writable(Key {
+                index: 1,
+                generation: 3,
+            });
+        }
+        rig.shard.tick(now);
+        rig.settle();
+        assert_eq!(stalled.wire().closed, now >= STALL, "at {now}");
+    }
+    assert!(!slow.wire().closed && !healthy.wire().closed);
+    let gone = Gone {
+        id: 0,
+        reason: CloseReason::Stalled,
+    };
+    assert_eq!(rig.shard.gone, [gone]);
+}
+
+#[test]
+fn too_much_input_ends_a_connection() {
+    let hub = Hub::new();
+    let mut rig = Rig::new();
+    let sim = Sim::with_room(usize::MAX);
+    let key = rig.join(&sim, vec![hub.subscribe("t").unwrap()]);
+    rig.settle();
+    let mut scratch = [0; 4096];
+    sim.wire().inbound = 64 * 1024;
+    rig.shard.readable(key, &mut scratch);
+    assert!(!sim.wire().closed);
+    sim.wire().inbound = 1;
+    rig.shard.readable(key, &mut scratch);
+    assert!(sim.wire().closed);
+    assert_eq!(rig.shard.gone[0].reason, CloseReason::TooMuchInput);
+}
+
+#[test]
+fn a_closed_topic_ends_its_streams_and_spares_others() {
+    let hub = Hub::new();
+    let other = Hub::new();
+    let mut rig = Rig::new();
+    let (one, two) = (Sim::with_room(usize::MAX), Sim::with_room(usize::MAX));
+    let behind = Sim::with_room(8);
+    rig.join(&one, vec![hub.subscribe("t").unwrap()]);
+    let both = vec![hub.subscribe("t").unwrap(), other.subscribe("t").unwrap()];
+    rig.join(&two, both);
+    let key = rig.join(&behind, vec![hub.subscribe("t").unwrap()]);
+    rig.settle();
+    let _ = hub.publish("t", Event::text("last")).unwrap();
+    hub.close();
+    rig.settle();
+    assert!(one.wire().closed && !two.wire().closed && !behind.wire().closed);
+    behind.wire().room = usize::MAX;
+    rig.shard.writable(key);
+    rig.settle();
+    assert!(behind.wire().closed);
+    assert!(behind.wire().received.ends_with(b"data: last\n\n"));
+    let _ = other.publish("t", Event::text("still here")).unwrap();
+    rig.settle();
+    assert!(two.wire().received.ends_with(b"data: still here\n\n"));
+    other.close();
+    rig.settle();
+    assert!(two.wire().closed);
+    assert_eq!(rig.shard.gone.len(), 3);
+    assert!(
+        rig.shard
+            .gone
+            .iter()
+            .all(|gone| gone.reason == CloseReason::TopicClosed)
+    );
+    assert_eq!((hub.subscribers(), other.subscribers()), (0, 0));
+}
+
+/// A walk is bounded: a topic with many members does not keep another one waiting.
+#[test]
+fn a_calm_topic_has_its_turn_beside_a_hot_one() {
+    let hub = Hub::new();
+    let mut rig = Rig::new();
+    let crowd: Vec<_> = (0..10_000).map(|_| Sim::with_room(usize::MAX)).collect();
+    for sim in &crowd {
+        rig.join(sim, vec![hub.subscribe("hot").unwrap()]);
+    }
+    let calm = Sim::with_room(usize::MAX);
+    rig.join(&calm, vec![hub.subscribe("calm").unwrap()]);
+    rig.settle();
+    let sends = || crowd.iter().map(|sim| sim.wire().sends).sum::<usize>();
+    let _ = hub.publish("hot", Event::text("hot")).unwrap();
+    rig.turn();
+    let before = sends();
+    let _ = hub.publish("calm", Event::text("calm")).unwrap();
+    rig.turn();
+    assert!(calm.wire().received.ends_with(b"data: calm\n\n"));
+    assert!(sends() - before <= 256, "one turn is bounded");
+    rig.settle();
+    assert!(
+        crowd
+            .iter()
+            .all(|sim| sim.wire().received.ends_with(b"data: hot\n\n"))
+    );
+}
+
+/// The heartbeats of a silent topic are one walk, and reach everybody.
+#[test]
+fn silence_is_broken_for_all_members() {
+    let hub = Hub::builder()
+        .heartbeat(Duration::from_millis(60))
+        .build()
+        .unwrap();
+    let mut rig = Rig::new();
+    let crowd: Vec<_> = (0..300).map(|_| Sim::with_room(usize::MAX)).collect();
+    for sim in &crowd {
+        rig.join(sim, vec![hub.subscribe("t").unwrap()]);
+    }
+    let all_beaten = || {
+        crowd
+            .iter()
+            .all(|sim| sim.wire().received.ends_with(b"\n\n:\n\n"))
+    };
+    let begin = std::time::Instant::now();
+    while !all_beaten() {
+        rig.settle();
+        assert!(
+            begin.elapsed() < Duration::from_secs(10),
+            "no heartbeat came"
+        );
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the hub's clock is another thread"
+        )]
+        std::thread::yield_now();
+    }
+}

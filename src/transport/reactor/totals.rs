@@ -1,0 +1,86 @@
+//! What a reactor has done, counted by its shards.
+
+use crossbeam_utils::CachePadded;
+
+use super::{CloseReason, ReactorStats};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+
+/// Kinds of [`CloseReason`].
+pub(super) const REASONS: usize = 9;
+
+#[derive(Debug, Default)]
+struct ShardTotals {
+    /// Dealt to the shard and not gone.
+    connections: AtomicUsize,
+    closed: [AtomicU64; REASONS],
+}
+
+#[derive(Debug)]
+pub(super) struct Totals {
+    shards: Box<[CachePadded<ShardTotals>]>,
+    next: AtomicUsize,
+    adopted: AtomicU64,
+}
+
+impl Totals {
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            shards: std::iter::repeat_with(CachePadded::default)
+                .take(shards)
+                .collect(),
+            next: AtomicUsize::new(0),
+            adopted: AtomicU64::new(0),
+        }
+    }
+
+    /// Deals a connection: to the shard with the fewest, in turn among equals. Tells the connection's number and the shard.
+    pub(super) fn deal(&self) -> (u64, usize) {
+        // Relaxed, all of it: counts. Two who deal at once may deal to the same shard.
+        let id = self.adopted.fetch_add(1, Ordering::Relaxed);
+        let begin = self.next.fetch_add(1, Ordering::Relaxed);
+        let shards = self.shards.len();
+        let in_turn = (0..shards).map(|step| (begin + step) % shards);
+        let fewest = in_turn.min_by_key(|&shard| self.connections(shard));
+        let shard = fewest.unwrap_or(0);
+        self.shards[shard]
+            .connections
+            .fetch_add(1, Ordering::Relaxed);
+        (id, shard)
+    }
+
+    pub(super) fn closed(&self, shard: usize, reason: CloseReason) {
+        // Relaxed: counts.
+        self.shards[shard].closed[reason.number()].fetch_add(1, Ordering::Relaxed);
+        self.shards[shard]
+            .connections
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn connections(&self, shard: usize) -> usize {
+        // Relaxed: a count.
+        self.shards[shard].connections.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stats(&self) -> ReactorStats {
+        let closed = |reason: CloseReason| {
+            self.shards
+                .iter()
+                // Relaxed: a count.
+                .map(|shard| shard.closed[reason.number()].load(Ordering::Relaxed))
+                .sum()
+        };
+        ReactorStats {
+            connections: (0..self.shards.len()).map(|s| self.connections(s)).sum(),
+            adopted: self.adopted.load(Ordering::Relaxed),
+            closed_by_peer: closed(CloseReason::PeerClosed),
+            reset_by_peer: closed(CloseReason::PeerReset),
+            stalled: closed(CloseReason::Stalled),
+            idle: closed(CloseReason::Idle),
+            lagged: closed(CloseReason::Lagged),
+            topic_closed: closed(CloseReason::TopicClosed),
+            too_much_input: closed(CloseReason::TooMuchInput),
+            shut_down: closed(CloseReason::Shutdown),
+            failed: closed(CloseReason::Failed(std::io::ErrorKind::Other)),
+        }
+    }
+}
