@@ -513,4 +513,25 @@ weaken hub-no-look 'H1: no look at the hub after the topic was made' close_vs_pu
 hub.rs :: s/if self\.is_closed\(\) \{\s*topic\.close\(\);\s*\}//
 E
 
+# The reactor's inbox.
+
+weaken inbox-tell-no-release 'X1: `rouse`, AcqRel → Acquire' inbox <<'E'
+transport/reactor/inbox.rs :: s/(!self\.awake\.swap\(true, Ordering::)AcqRel/$1Acquire/
+E
+weaken inbox-sleep-no-acquire 'X1: `try_sleep`, AcqRel → Release' inbox <<'E'
+transport/reactor/inbox.rs :: s/(self\.awake\.swap\(false, Ordering::)AcqRel/$1Release/
+E
+weaken inbox-sleep-late 'X1: `awake` cleared after the look at the queues' inbox <<'E'
+transport/reactor/inbox.rs :: s/(        self\.awake\.swap\(false, Ordering::AcqRel\);\n)(        if self\.topics\.is_empty\(\) && self\.commands\.is_empty\(\) \{\n)/$2$1/
+E
+weaken inbox-dirty-no-release 'X2: `Signal::wake`, AcqRel → Acquire' inbox <<'E'
+transport/reactor/inbox.rs :: s/(self\.dirty\.swap\(true, Ordering::)AcqRel/$1Acquire/
+E
+weaken inbox-dirty-no-acquire 'X2: `next_topic`, AcqRel → Release' inbox <<'E'
+transport/reactor/inbox.rs :: s/(signal\.dirty\.swap\(false, Ordering::)AcqRel/$1Release/
+E
+weaken inbox-no-rouse 'I1: a teller that finds the shard asleep does not rouse it' inbox <<'E'
+transport/reactor/inbox.rs :: s/if !self\.awake\.swap\(true, Ordering::AcqRel\) \{/if self.awake.swap(true, Ordering::AcqRel) {/
+E
+
 exit "$failed"

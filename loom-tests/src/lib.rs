@@ -25,6 +25,7 @@ sources! {
     "../../src/event_id.rs" event_id
     "../../src/frame.rs" frame
     "../../src/hub.rs" hub
+    "../../src/transport/reactor/inbox.rs" inbox
     "../../src/log/mod.rs" log
     "../../src/position.rs" position
     "../../src/registry.rs" registry

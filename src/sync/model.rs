@@ -33,6 +33,45 @@ pub(crate) fn downgrade<T: ?Sized>(_: &Arc<T>) -> Weak<T> {
     Weak(std::marker::PhantomData)
 }
 
+/// A queue that promises as little as it may: whoever takes a value out sees what was done before it was put in, and
+/// looking whether there is one orders nothing.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    len: AtomicUsize,
+    values: Mutex<std::collections::VecDeque<T>>,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            len: AtomicUsize::new(0),
+            values: Mutex::default(),
+        }
+    }
+
+    fn values(&self) -> MutexGuard<'_, std::collections::VecDeque<T>> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, value: T) {
+        self.values().push_back(value);
+        self.len.fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes the first value, if it is seen to be there. One thread takes.
+    pub(crate) fn pop(&self) -> Option<T> {
+        if self.len.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.len.fetch_sub(1, Ordering::Acquire);
+        self.values().pop_front()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Relaxed) == 0
+    }
+}
+
 macro_rules! arc_unsized {
     ($value:expr => $unsized:ty) => {{
         let unsized_arc: std::sync::Arc<$unsized> = std::sync::Arc::new($value);

@@ -7,6 +7,7 @@ mod close_vs_publish;
 mod evict_vs_evict;
 mod evict_vs_reader;
 mod hole;
+mod inbox;
 mod last_leave_vs_subscribe;
 mod leave_vs_claim;
 mod leave_vs_publish;
