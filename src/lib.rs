@@ -79,6 +79,9 @@ pub use position::{Lag, LagPolicy};
 pub use stats::HubStats;
 pub use subscription::{Batch, Item, Readiness, Subscription};
 pub use topic::{Published, Topic};
+#[cfg(feature = "_simulate")]
+#[doc(hidden)]
+pub use transport::reactor::simulate::SimulatedShard;
 #[cfg(feature = "reactor")]
 pub use transport::reactor::{
     AdoptError, CloseReason, Closed, ConnectionId, Reactor, ReactorBuilder, ReactorError,

@@ -10,6 +10,8 @@ mod crowd;
 mod driver;
 mod inbox;
 mod shard;
+#[cfg(feature = "_simulate")]
+pub(crate) mod simulate;
 mod socket;
 #[cfg(test)]
 mod tests;
