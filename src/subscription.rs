@@ -301,7 +301,7 @@ impl Subscription {
     }
 
     /// [`poll_ready`](Self::poll_ready), with the pin under which it looked.
-    fn poll_pinned(&mut self, cx: &mut Context<'_>) -> Poll<(Readiness, Guard)> {
+    pub(crate) fn poll_pinned(&mut self, cx: &mut Context<'_>) -> Poll<(Readiness, Guard)> {
         let guard = epoch::pin();
         let beat = self.beats && self.topic.subscribers.take_beat(&self.seat);
         if let Some(ready) = self.peek(&guard) {
@@ -463,7 +463,7 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(subscription: &'a mut Subscription, guard: Guard) -> Self {
+    pub(crate) fn new(subscription: &'a mut Subscription, guard: Guard) -> Self {
         let Subscription {
             topic, position, ..
         } = &mut *subscription;
@@ -499,6 +499,39 @@ impl<'a> Batch<'a> {
             Step::Frame(frame) => Some(frame),
             _ => None,
         }
+    }
+
+    /// The id after which the batch goes on.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn position(&self) -> EventId {
+        self.subscription.position()
+    }
+
+    /// The id of the last event that the batch may reach.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn end(&self) -> EventId {
+        EventId::new(self.subscription.topic.epoch, self.end - 1)
+    }
+
+    /// Subscriptions on the topic.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscription.subscribers()
+    }
+
+    /// Goes on after `id` without looking at the frames up to it: the caller has them. Not if that is behind.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn pass(&mut self, id: EventId) -> bool {
+        if id.offset() <= self.position().offset() {
+            return false;
+        }
+        while self.position().offset() < id.offset() {
+            if self.next_frame().is_none() {
+                // Evicted meanwhile: the caller has them all the same.
+                self.subscription.position.cursor.jump(id.offset() + 1);
+            }
+        }
+        true
     }
 
     /// Gives each frame of the batch that is left to `f` and tells how many there were.

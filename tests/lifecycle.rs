@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Got, Wakes, Way, block_on, events, frame};
 use fanfare::{
@@ -558,7 +559,12 @@ fn counts_are_exact_after_churn() {
                         assert!(published.subscribers() >= 1, "one's own, at least");
                         if n % 5 != 0 {
                             let mut leaving = mine.swap_remove(n * 31 % mine.len());
-                            assert!(n < 20 || leaving.try_recv().is_ok());
+                            // A publisher that was preempted may hold its event back for a moment.
+                            let began = Instant::now();
+                            while n >= 20 && leaving.try_recv().is_err() {
+                                assert!(began.elapsed() < Duration::from_secs(30));
+                                thread::yield_now();
+                            }
                         }
                         if mine.len() > 20 {
                             mine.truncate(3);

@@ -3,6 +3,7 @@
 //! The frames are in `text/event-stream` form already. The body copies all that is visible at one poll into one chunk,
 //! so a reader with a backlog gets it in few writes, and the count of each frame stays untouched.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame as BodyFrame};
 
+use crate::event_id::EventId;
 use crate::position::Lag;
 use crate::subscription::{Batch, Readiness, Subscription};
 
@@ -187,16 +189,15 @@ impl Body for SseBody {
             return data(opening);
         }
         loop {
-            match ready!(self.subscription.poll_ready(cx)) {
+            let (found, guard) = ready!(self.subscription.poll_pinned(cx));
+            match found {
                 Readiness::Closed => return Poll::Ready(None),
                 Readiness::Heartbeat => return data(Bytes::from_static(HEARTBEAT)),
                 Readiness::Readable => {
                     let with_ids = self.with_ids;
-                    if let Ok(batch) = self.subscription.try_batch() {
-                        let chunk = gather(batch, with_ids);
-                        if !chunk.is_empty() {
-                            return data(chunk);
-                        }
+                    let chunk = gather(Batch::new(&mut self.subscription, guard), with_ids);
+                    if !chunk.is_empty() {
+                        return data(chunk);
                     }
                 }
             }
@@ -204,8 +205,33 @@ impl Body for SseBody {
     }
 }
 
+/// The chunk that this thread gathered last. Connections that stand at the same place of a topic are polled one after the
+/// other when an event wakes them: they share it, and its count stays with the thread.
+struct Gathered {
+    from: EventId,
+    to: EventId,
+    bytes: Bytes,
+}
+
+thread_local! {
+    static LAST: Cell<Option<Gathered>> = const { Cell::new(None) };
+}
+
 /// One chunk of what a batch holds.
 fn gather(mut batch: Batch<'_>, with_ids: bool) -> Bytes {
+    let shares = batch.lag().is_none() && batch.subscribers() > 1;
+    let from = batch.position();
+    if shares && let Some(last) = LAST.take() {
+        // All that is visible, or as much as fits: what this connection would gather for itself.
+        let same = last.from == from
+            && (last.to == batch.end() || last.bytes.len() >= CHUNK_BYTES)
+            && batch.pass(last.to);
+        let bytes = same.then(|| last.bytes.clone());
+        LAST.set(Some(last));
+        if let Some(bytes) = bytes {
+            return bytes;
+        }
+    }
     let mut chunk = BytesMut::new();
     if let Some(lag) = batch.lag() {
         write_lag(&mut chunk, lag, with_ids);
@@ -219,7 +245,15 @@ fn gather(mut batch: Batch<'_>, with_ids: bool) -> Bytes {
         }
         chunk.extend_from_slice(frame.as_sse());
     }
-    chunk.freeze()
+    let bytes = chunk.freeze();
+    if shares && !bytes.is_empty() {
+        LAST.set(Some(Gathered {
+            from,
+            to: batch.position(),
+            bytes: bytes.clone(),
+        }));
+    }
+    bytes
 }
 
 pub(super) fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool) {
