@@ -527,8 +527,8 @@ E
 weaken inbox-dirty-no-release 'X2: `Signal::wake`, AcqRel → Acquire' inbox <<'E'
 transport/reactor/inbox.rs :: s/(self\.dirty\.swap\(true, Ordering::)AcqRel/$1Acquire/
 E
-weaken inbox-dirty-no-acquire 'X2: `next_topic`, AcqRel → Release' inbox <<'E'
-transport/reactor/inbox.rs :: s/(signal\.dirty\.swap\(false, Ordering::)AcqRel/$1Release/
+weaken inbox-dirty-no-acquire 'X2: `Signal::clear`, AcqRel → Release' inbox <<'E'
+transport/reactor/inbox.rs :: s/(self\.dirty\.swap\(false, Ordering::)AcqRel/$1Release/
 E
 weaken inbox-no-rouse 'I1: a teller that finds the shard asleep does not rouse it' inbox <<'E'
 transport/reactor/inbox.rs :: s/if !self\.awake\.swap\(true, Ordering::AcqRel\) \{/if self.awake.swap(true, Ordering::AcqRel) {/

@@ -166,6 +166,16 @@ impl Subscription {
         }
     }
 
+    #[cfg(feature = "http-body")]
+    pub(crate) fn is_ended(&self) -> bool {
+        self.position.state == State::Ended
+    }
+
+    #[cfg(feature = "http-body")]
+    pub(crate) fn is_on_topic_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.topic, &other.topic)
+    }
+
     /// Whether events of this hub carry ids, which clients can resume from.
     #[cfg(feature = "http-body")]
     pub(crate) fn has_ids(&self) -> bool {
@@ -385,10 +395,6 @@ impl Subscription {
     /// The next offset to read.
     pub(crate) fn offset(&self) -> u64 {
         self.position.offset()
-    }
-
-    pub(crate) fn is_ended(&self) -> bool {
-        self.position.state == State::Ended
     }
 
     pub(crate) fn policy(&self) -> LagPolicy {

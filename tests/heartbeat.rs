@@ -414,3 +414,78 @@ fn heartbeats_begin_again() {
         std::thread::park_timeout(Duration::from_millis(150));
     }
 }
+
+#[test]
+fn several_topics_on_one_stream() {
+    let hub = Hub::builder().event_ids(false).build().unwrap();
+    let other = Hub::new();
+    let mut body = hub
+        .subscribe("a")
+        .unwrap()
+        .into_sse()
+        .with(hub.subscribe("b").unwrap())
+        // Once is enough.
+        .with(hub.subscribe("b").unwrap())
+        .with(other.subscribe("a").unwrap())
+        .into_body();
+    assert_eq!((hub.subscribers(), other.subscribers()), (2, 1));
+    assert_eq!(ready(&mut body).as_deref(), Some(":\n\n"));
+    assert_eq!(ready(&mut body), None);
+    for _ in 0..2 {
+        for topic in ["a", "b"] {
+            let _ = hub.publish(topic, Event::text(topic)).unwrap();
+        }
+    }
+    // A busy topic takes its turn.
+    assert_eq!(ready(&mut body).as_deref(), Some("data: a\n\ndata: a\n\n"));
+    let _ = hub.publish("a", Event::text("more")).unwrap();
+    assert_eq!(ready(&mut body).as_deref(), Some("data: b\n\ndata: b\n\n"));
+    assert_eq!(ready(&mut body).as_deref(), Some("data: more\n\n"));
+    assert_eq!(ready(&mut body), None);
+    hub.close();
+    let _ = other.publish("a", Event::text("still here")).unwrap();
+    let last = ready(&mut body).unwrap();
+    assert!(last.ends_with("data: still here\n\n"), "{last:?}");
+    other.close();
+    assert_eq!(chunk(&mut body), None);
+}
+
+#[test]
+fn lag_of_one_topic_ends_the_stream_if_it_must() {
+    let hub = Hub::builder().retain_events(1).build().unwrap();
+    let strict = hub.subscribe("a").unwrap();
+    let mut body = hub
+        .subscribe("b")
+        .unwrap()
+        .into_sse()
+        .with(strict.lag_policy(LagPolicy::Disconnect))
+        .into_body();
+    assert_eq!(ready(&mut body).as_deref(), Some(":\n\n"));
+    for _ in 0..500 {
+        let _ = hub.publish("a", Event::text("x")).unwrap();
+    }
+    assert!(ready(&mut body).unwrap().contains("event: lag\n"));
+    assert_eq!(chunk(&mut body), None, "ended, though `b` is open");
+}
+
+/// Bodies that stand at one place share a chunk; one that stands elsewhere gets its own.
+#[test]
+fn bodies_at_different_places_get_what_is_theirs() {
+    let hub = Hub::builder().event_ids(false).build().unwrap();
+    let mut early = opened(&hub);
+    let mut also_early = opened(&hub);
+    let _ = hub.publish("a", Event::text("1")).unwrap();
+    let mut late = opened(&hub);
+    let _ = hub.publish("a", Event::text("2")).unwrap();
+    assert_eq!(ready(&mut early).as_deref(), Some("data: 1\n\ndata: 2\n\n"));
+    assert_eq!(ready(&mut late).as_deref(), Some("data: 2\n\n"));
+    let _ = hub.publish("a", Event::text("3")).unwrap();
+    let all = "data: 1\n\ndata: 2\n\ndata: 3\n\n";
+    assert_eq!(ready(&mut also_early).as_deref(), Some(all));
+    for body in [&mut early, &mut late] {
+        assert_eq!(ready(body).as_deref(), Some("data: 3\n\n"));
+    }
+    for body in [&mut early, &mut also_early, &mut late] {
+        assert_eq!(ready(body), None);
+    }
+}

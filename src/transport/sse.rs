@@ -69,6 +69,7 @@ pub(super) const HEARTBEAT: &[u8] = b":\n\n";
 #[must_use = "a response does nothing until it is returned"]
 pub struct Sse {
     subscription: Subscription,
+    others: Vec<Subscription>,
     retry: Option<Duration>,
     prime: bool,
 }
@@ -80,12 +81,38 @@ impl Subscription {
         Sse {
             prime: self.can_resume(),
             subscription: self,
+            others: Vec::new(),
             retry: None,
         }
     }
 }
 
 impl Sse {
+    /// Streams another topic on the same connection: a topic is read once, however often it is given.
+    ///
+    /// Each topic's events keep their order; there is none among topics. The stream ends when all of its topics have, or
+    /// when one of them lags whose policy is [`LagPolicy::Disconnect`](crate::LagPolicy::Disconnect). A client remembers one
+    /// id: it says where the client stands in the topic that this id is of, and nothing about the others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfare::Hub;
+    ///
+    /// let hub = Hub::new();
+    /// let sse = hub.subscribe("room:1")?.into_sse().with(hub.subscribe("announcements")?);
+    /// # drop(sse);
+    /// # Ok::<(), fanfare::SubscribeError>(())
+    /// ```
+    pub fn with(mut self, mut other: Subscription) -> Self {
+        let read = |subscription: &Subscription| subscription.is_on_topic_of(&other);
+        if !read(&self.subscription) && !self.others.iter().any(read) {
+            other.set_heartbeats(true);
+            self.others.push(other);
+        }
+        self
+    }
+
     /// Sends a `retry:` field first: how long the client waits before it reconnects, in whole milliseconds. It stands
     /// in one block with the opening id, if there is one.
     pub fn retry(mut self, delay: Duration) -> Self {
@@ -118,16 +145,18 @@ impl Sse {
 
     /// The body of the response.
     pub fn into_body(self) -> SseBody {
-        let (opening, subscription) = self.into_parts();
+        let (opening, subscription, others) = self.into_parts();
         SseBody {
-            with_ids: subscription.has_ids(),
             subscription,
+            others,
             opening: Some(opening.into()),
+            turn: 0,
+            ended: false,
         }
     }
 
-    /// What is sent before the events, and the subscription.
-    pub(super) fn into_parts(self) -> (String, Subscription) {
+    /// What is sent before the events, the subscription, and those beside it.
+    pub(super) fn into_parts(self) -> (String, Subscription, Vec<Subscription>) {
         let mut opening = String::new();
         // Writing to a string does not fail.
         if let Some(retry) = self.retry {
@@ -141,7 +170,7 @@ impl Sse {
             opening.push_str(":\n");
         }
         opening.push('\n');
-        (opening, self.subscription)
+        (opening, self.subscription, self.others)
     }
 
     /// The whole response.
@@ -165,12 +194,15 @@ impl axum_core::response::IntoResponse for Sse {
 #[must_use = "a body does nothing until it is polled"]
 pub struct SseBody {
     subscription: Subscription,
+    others: Vec<Subscription>,
     opening: Option<Bytes>,
-    with_ids: bool,
+    /// Which of them is looked at first.
+    turn: usize,
+    ended: bool,
 }
 
 impl SseBody {
-    /// The subscription behind the body.
+    /// The subscription behind the body, the first one if it has several.
     pub fn subscription(&self) -> &Subscription {
         &self.subscription
     }
@@ -188,19 +220,61 @@ impl Body for SseBody {
         if let Some(opening) = self.opening.take() {
             return data(opening);
         }
-        loop {
-            let (found, guard) = ready!(self.subscription.poll_pinned(cx));
-            match found {
-                Readiness::Closed => return Poll::Ready(None),
-                Readiness::Heartbeat => return data(Bytes::from_static(HEARTBEAT)),
-                Readiness::Readable => {
-                    let with_ids = self.with_ids;
-                    let chunk = gather(Batch::new(&mut self.subscription, guard), with_ids);
-                    if !chunk.is_empty() {
-                        return data(chunk);
-                    }
+        let this = &mut *self;
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let mut open = false;
+        let topics = 1 + this.others.len();
+        for step in 0..topics {
+            // In turn, so that a busy topic does not keep the others back.
+            let topic = (this.turn + step) % topics;
+            let subscription = match topic.checked_sub(1) {
+                None => &mut this.subscription,
+                Some(other) => &mut this.others[other],
+            };
+            match poll_chunk(subscription, cx) {
+                Poll::Pending => open = true,
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(chunk)) => {
+                    this.turn = topic + 1;
+                    this.ended = chunk.is_last;
+                    return data(chunk.bytes);
                 }
             }
+        }
+        if open {
+            return Poll::Pending;
+        }
+        this.ended = true;
+        Poll::Ready(None)
+    }
+}
+
+struct Chunk {
+    bytes: Bytes,
+    /// Whether the whole stream ends with it: its reader lagged, and must not go on.
+    is_last: bool,
+}
+
+/// The next chunk of one subscription. `None`: it has ended.
+fn poll_chunk(subscription: &mut Subscription, cx: &mut Context<'_>) -> Poll<Option<Chunk>> {
+    loop {
+        let (found, guard) = ready!(subscription.poll_pinned(cx));
+        let bytes = match found {
+            Readiness::Closed => return Poll::Ready(None),
+            Readiness::Heartbeat => Bytes::from_static(HEARTBEAT),
+            Readiness::Readable => {
+                let with_ids = subscription.has_ids();
+                gather(Batch::new(subscription, guard), with_ids)
+            }
+        };
+        if !bytes.is_empty() {
+            return Poll::Ready(Some(Chunk {
+                bytes,
+                // Just read, so it has not ended for another reason.
+                is_last: subscription.is_ended(),
+            }));
         }
     }
 }

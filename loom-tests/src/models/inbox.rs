@@ -9,7 +9,7 @@
 use loom::thread;
 
 use super::check;
-use crate::inbox::{Inbox, Rouse, Signal};
+use crate::inbox::{Clear as _, Inbox, Rouse, Signal};
 use crate::sync::{AtomicBool, AtomicUsize, HostArc, Ordering};
 use std::task::Wake as _;
 
@@ -52,6 +52,7 @@ fn inbox(name: &str, bound: Option<usize>, signals: usize, commands: usize) {
             }
             while let Some(topic) = inbox.next_topic() {
                 assert_eq!(topic, 7);
+                signal.clear();
                 seen = log.load(Ordering::Relaxed);
             }
             asleep = inbox.try_sleep();
@@ -72,6 +73,7 @@ fn inbox(name: &str, bound: Option<usize>, signals: usize, commands: usize) {
                 taken += 1;
             }
             while inbox.next_topic().is_some() {
+                signal.clear();
                 seen = log.load(Ordering::Relaxed);
             }
             assert_eq!((seen, taken), (signals, commands), "something is lost");

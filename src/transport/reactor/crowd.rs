@@ -22,8 +22,11 @@ use std::task::{Context, Poll, Waker};
 
 use super::batch::{Batch, End};
 use super::connection::Key;
+use super::inbox::Clear;
 use super::socket::Socket;
+use crate::position::Position;
 use crate::subscription::{Readiness, Subscription};
+use crate::sync::HostArc;
 
 /// A member in sync. It has the socket, unless the connection has several topics.
 #[derive(Debug)]
@@ -32,10 +35,10 @@ pub(super) struct Member<S> {
     pub(super) connection: u32,
 }
 
-#[derive(Debug)]
 pub(super) struct Crowd<S> {
     pub(super) feed: Subscription,
     waker: Waker,
+    signal: HostArc<dyn Clear>,
     pub(super) members: Vec<Member<S>>,
     /// Members that are to get the batch stand at or after this.
     pub(super) position: usize,
@@ -154,10 +157,15 @@ impl<S: Socket> Crowd<S> {
 }
 
 impl<S> Crowd<S> {
-    pub(super) fn new(feed: Subscription, waker: Waker, now: u64) -> Self {
+    pub(super) fn new(
+        feed: Subscription,
+        (waker, signal): (Waker, HostArc<dyn Clear>),
+        now: u64,
+    ) -> Self {
         Self {
             feed,
             waker,
+            signal,
             members: Vec::new(),
             position: 0,
             batch: None,
@@ -166,6 +174,11 @@ impl<S> Crowd<S> {
             queued: false,
             last_event: now,
         }
+    }
+
+    /// The signal was heard: what is published from here on signals again.
+    pub(super) fn heard(&self) {
+        self.signal.clear();
     }
 
     /// Nobody reads here any more.
@@ -241,6 +254,10 @@ impl<S> Crowd<S> {
                 self.feed.hold(true);
                 let (topic, position) = self.feed.reader();
                 batch.gather(topic, position, u64::MAX);
+                if batch.end() == Some(End::Lagged) {
+                    // Those who have lagged end, by this walk. The subscription goes on for those who come.
+                    *position = Position::at(batch.to(), position.policy);
+                }
                 self.last_event = now;
             }
         }

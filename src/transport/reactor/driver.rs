@@ -21,7 +21,7 @@ use super::inbox::{Inbox, Rouse, Signal};
 use super::shard::{Deadlines, Joiner, Shard};
 use super::totals::Totals;
 use super::{CloseReason, Closed, ConnectionId};
-use crate::sync::HostArc;
+use crate::sync::{HostArc, Ordering, fence};
 use crate::unwind::FirstPanic;
 
 /// Of the poll itself. No key makes it: its generation would be `u32::MAX`.
@@ -89,12 +89,12 @@ impl Driver {
         let poll = Poll::new()?;
         let inbox = Inbox::new(WakePoll(mio::Waker::new(poll.registry(), WAKER)?));
         let signals = HostArc::clone(&inbox);
-        let make_waker = move |topic| Signal::new(&signals, topic).into();
+        let make_signal = move |topic| Signal::new(&signals, topic).for_shard();
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
             inbox,
-            shard: Shard::new(deadlines, Box::new(make_waker)),
+            shard: Shard::new(deadlines, Box::new(make_signal)),
             totals,
             number,
             on_close,
@@ -123,7 +123,8 @@ impl Driver {
             }
             self.tell_gone();
         }
-        // Who comes too late is dropped with the inbox; they are counted here.
+        // Pairs with the fence in `Reactor::adopt`: who is not seen here sees that the reactor has stopped.
+        fence(Ordering::SeqCst);
         while let Some(command) = self.inbox.next_command() {
             if let Command::Join(joiner) = command {
                 let id = joiner.id;

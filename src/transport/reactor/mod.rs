@@ -35,7 +35,7 @@ use wheel::Wheel;
 use super::sse::Sse;
 use crate::sync::{
     AtomicBool, HostArc, JoinHandle, Mutex, Ordering, PoisonError, ThreadBuilder, core_count,
-    is_this_thread,
+    fence, is_this_thread,
 };
 use crate::unwind::FirstPanic;
 
@@ -306,19 +306,25 @@ impl Reactor {
         if self.inner.stopped.load(Ordering::Acquire) {
             return Err(AdoptError::ShutDown);
         }
-        let (opening, subscription) = sse.into_parts();
+        let (opening, subscription, others) = sse.into_parts();
         let mut all = BytesMut::with_capacity(first.len() + opening.len());
         all.extend_from_slice(first);
         all.extend_from_slice(opening.as_bytes());
         let (id, shard) = self.inner.totals.deal();
         let mut subscriptions = SmallVec::new();
         subscriptions.push(subscription);
+        subscriptions.extend(others);
         self.inner.inboxes[shard].command(Command::Join(Box::new(Joiner {
             id,
             socket,
             first: all.freeze(),
             subscriptions,
         })));
+        // Either the shard takes it, or the shutdown is seen here.
+        fence(Ordering::SeqCst);
+        if self.inner.stopped.load(Ordering::Relaxed) {
+            self.inner.drain(shard);
+        }
         Ok(ConnectionId(id))
     }
 
@@ -369,6 +375,23 @@ impl Inner {
         if !self.stopped.swap(true, Ordering::AcqRel) {
             for inbox in &self.inboxes {
                 inbox.command(Command::Shutdown);
+            }
+        }
+    }
+
+    /// Closes what was adopted while the shard was going: by now nobody else takes it.
+    fn drain(&self, shard: usize) {
+        while let Some(command) = self.inboxes[shard].next_command() {
+            match command {
+                Command::Join(joiner) => {
+                    drop(joiner);
+                    self.totals.closed(shard, CloseReason::Shutdown);
+                }
+                // The shard's own, which has not come to it yet.
+                Command::Shutdown => {
+                    self.inboxes[shard].command(Command::Shutdown);
+                    return;
+                }
             }
         }
     }

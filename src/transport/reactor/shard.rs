@@ -24,12 +24,14 @@ use super::CloseReason;
 use super::batch::{Batch, End};
 use super::connection::{Behind, Connection, Key, MAX_RECEIVED_BYTES, Place, State, Stream};
 use super::crowd::{Budget, Crowd, Member, Moved, Sent, Stop, send};
+use super::inbox::Clear;
 use super::socket::Socket;
 use super::wheel::Wheel;
 use crate::position::LagPolicy;
 use crate::subscription::Subscription;
-use crate::sync::Arc;
+use crate::sync::{Arc, HostArc};
 use crate::topic::{TopicCore, User};
+use crate::unwind::FirstPanic;
 
 /// Sends to members before other topics and the poll have their turn; about half a millisecond.
 const SENDS_PER_WALK: usize = 128;
@@ -76,12 +78,12 @@ enum Timer {
     Idle(u64),
 }
 
-/// Makes the waker of a topic that the shard numbers so.
-type MakeWaker = Box<dyn Fn(u64) -> Waker + Send>;
+/// Makes the signal of a topic that the shard numbers so.
+type MakeSignal = Box<dyn Fn(u64) -> (Waker, HostArc<dyn Clear>) + Send>;
 
 pub(super) struct Shard<S> {
     deadlines: Deadlines,
-    make_waker: MakeWaker,
+    make_signal: MakeSignal,
     connections: Slab<Connection<S>>,
     crowds: Slab<(u32, Crowd<S>)>,
     /// Which crowd reads a topic, for each lag policy.
@@ -119,10 +121,10 @@ const fn narrow(index: usize) -> u32 {
 }
 
 impl<S: Socket> Shard<S> {
-    pub(super) fn new(deadlines: Deadlines, make_waker: MakeWaker) -> Self {
+    pub(super) fn new(deadlines: Deadlines, make_signal: MakeSignal) -> Self {
         Self {
             deadlines,
-            make_waker,
+            make_signal,
             connections: Slab::new(),
             crowds: Slab::new(),
             by_topic: HashMap::new(),
@@ -187,6 +189,8 @@ impl<S: Socket> Shard<S> {
                 id: joiner.id,
                 reason: CloseReason::Failed(error.kind()),
             });
+            // As in `count_out`.
+            FirstPanic::default().run(move || drop(joiner));
             return;
         }
         let mut streams = SmallVec::<[Stream; 1]>::new();
@@ -236,7 +240,7 @@ impl<S: Socket> Shard<S> {
         let topic = narrow(self.crowds.vacant_key());
         let id = topic_id(topic, generation);
         let feed = Subscription::for_others(core, policy);
-        let crowd = Crowd::new(feed, (self.make_waker)(id), self.now);
+        let crowd = Crowd::new(feed, (self.make_signal)(id), self.now);
         self.crowds.insert((generation, crowd));
         self.by_topic.insert(name, topic);
         // It parks at its first turn.
@@ -251,7 +255,10 @@ impl<S: Socket> Shard<S> {
 
     /// A topic's subscription was woken.
     pub(super) fn signalled(&mut self, id: u64) {
-        if self.is_topic(id) {
+        if self.is_topic(id)
+            && let Some(crowd) = self.crowd(index_of(id))
+        {
+            crowd.heard();
             self.enqueue(index_of(id));
         }
     }
@@ -351,7 +358,15 @@ impl<S: Socket> Shard<S> {
         } else if now < due {
             self.wheel.set(due, Timer::Stall(key));
         } else {
-            self.close(key, CloseReason::Stalled);
+            // The poll tells of room only when there is much: a slow client may have taken bytes without an event.
+            self.resume(key);
+            match self.connection(key).map(|connection| &connection.state) {
+                None => {}
+                Some(State::Behind(behind)) if behind.progress < now => {
+                    self.close(key, CloseReason::Stalled);
+                }
+                Some(_) => self.wheel.set(now + stall, Timer::Stall(key)),
+            }
         }
     }
 
@@ -557,18 +572,27 @@ impl<S: Socket> Shard<S> {
             id: connection.id,
             reason,
         });
+        let flush = reason.is_ours();
         match connection.state {
             State::One(place) => {
-                drop(self.take_member(place));
+                if let Some(Member {
+                    socket: Some(socket),
+                    ..
+                }) = self.take_member(place)
+                {
+                    end_socket(socket, flush);
+                }
                 self.count_out(place.topic);
             }
             State::Many(mut many) => {
+                end_socket(many.socket, flush);
                 while let Some(place) = many.places.pop() {
                     drop(self.take_member(place));
                     self.count_out(place.topic);
                 }
             }
             State::Behind(behind) => {
+                end_socket(behind.socket, flush);
                 for stream in behind.streams {
                     drop(stream.own);
                     if let Some(crowd) = self.crowd(stream.topic) {
@@ -591,7 +615,11 @@ impl<S: Socket> Shard<S> {
             self.by_topic
                 .remove(&(Arc::as_ptr(&core).addr_of(), crowd.feed.policy()));
         }
-        core.exit(User::Subscription);
+        // The last one drops the key, which is user code; this thread has other connections.
+        FirstPanic::default().run(move || {
+            core.exit(User::Subscription);
+            drop(core);
+        });
     }
 
     /// Ends up to `most` connections. Whether any are left.
@@ -609,6 +637,23 @@ impl<S: Socket> Shard<S> {
             self.close(key, reason);
         }
         !self.connections.is_empty()
+    }
+}
+
+/// Closes a socket. `flush`: the client is to get what was sent.
+fn end_socket<S: Socket>(mut socket: S, flush: bool) {
+    if flush {
+        socket.finish();
+    }
+}
+
+impl CloseReason {
+    /// Whether it was this side that ended the connection, in order.
+    const fn is_ours(self) -> bool {
+        matches!(
+            self,
+            Self::Idle | Self::Lagged | Self::TopicClosed | Self::Shutdown
+        )
     }
 }
 

@@ -60,9 +60,9 @@ impl Default for SimulatedShard {
             stall: 50,
             idle: None,
         };
-        let waker = move |topic| Signal::new(&signals, topic).into();
+        let signal = move |topic| Signal::new(&signals, topic).for_shard();
         Self {
-            shard: Shard::new(deadlines, Box::new(waker)),
+            shard: Shard::new(deadlines, Box::new(signal)),
             inbox,
             joined: 0,
         }
@@ -72,7 +72,7 @@ impl Default for SimulatedShard {
 impl SimulatedShard {
     /// Takes a connection in.
     pub fn join(&mut self, sse: Sse) {
-        let (opening, subscription) = sse.into_parts();
+        let (opening, subscription, _) = sse.into_parts();
         self.joined += 1;
         let joiner = Joiner {
             id: self.joined,

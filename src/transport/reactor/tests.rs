@@ -113,7 +113,7 @@ impl Rig {
         Self {
             shard: Shard::new(
                 deadlines,
-                Box::new(move |topic| Signal::new(&signals, topic).into()),
+                Box::new(move |topic| Signal::new(&signals, topic).for_shard()),
             ),
             inbox,
             next_id: 0,
@@ -427,6 +427,33 @@ fn lag_is_told_by_its_policy() {
     }
 }
 
+/// The shard's own subscription lags: those in sync end, and those who came later go on.
+#[test]
+fn who_joins_beside_a_lag_does_not_end_with_it() {
+    let hub = Hub::builder().retain_events(1).build().unwrap();
+    let strict = || {
+        let subscription = hub.subscribe("t").unwrap();
+        vec![subscription.lag_policy(LagPolicy::Disconnect)]
+    };
+    let mut rig = Rig::new();
+    let (early, late) = (Sim::with_room(usize::MAX), Sim::with_room(usize::MAX));
+    rig.join(&early, strict());
+    rig.settle();
+    for _ in 0..1000 {
+        let _ = hub.publish("t", Event::text("old")).unwrap();
+    }
+    rig.join(&late, strict());
+    rig.settle();
+    assert!(early.wire().closed && !late.wire().closed);
+    let _ = hub.publish("t", Event::text("new")).unwrap();
+    rig.settle();
+    let received = String::from_utf8(late.wire().received.clone()).unwrap();
+    assert_eq!(received.matches("data: ").count(), 1, "{received}");
+    assert!(received.ends_with("data: new\n\n"), "{received}");
+    assert_eq!(rig.shard.gone.len(), 1);
+    assert_eq!(rig.shard.gone[0].reason, CloseReason::Lagged);
+}
+
 #[test]
 fn every_cut_of_a_backlog_is_mended() {
     let pattern = ["a", "bb", "", "cccc"];
@@ -483,11 +510,8 @@ fn who_takes_no_byte_is_closed_in_time() {
     rig.settle();
     for now in 1..=5 * STALL {
         if now % (STALL - 1) == 0 {
+            // Too little for the poll to tell of it.
             slow.wire().room += 1;
-            rig.shard.writable(Key {
-                index: 1,
-                generation: 3,
-            });
         }
         rig.shard.tick(now);
         rig.settle();

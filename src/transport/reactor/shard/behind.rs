@@ -140,6 +140,8 @@ impl<S: Socket> Shard<S> {
             behind.rest = Bytes::new();
             if let (Some(next), Some(at)) = (next, chosen) {
                 behind.advance(at, next, (sent - head, full));
+                // In turn, so that a busy topic does not keep the others back.
+                behind.streams.rotate_left(at + 1);
             }
         }
         self.after_resume(key, full);
