@@ -87,6 +87,8 @@ pub use transport::reactor::{
     AdoptError, CloseReason, Closed, ConnectionId, Reactor, ReactorBuilder, ReactorError,
     ReactorStats,
 };
+#[cfg(feature = "serve")]
+pub use transport::{IntoListener, PeerAddr, Serve, ServeError, serve};
 #[cfg(feature = "http-body")]
 pub use transport::{Sse, SseBody};
 

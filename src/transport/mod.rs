@@ -3,6 +3,12 @@
 
 #[cfg(feature = "reactor")]
 pub(crate) mod reactor;
+#[cfg(feature = "serve")]
+mod serve;
+#[cfg(feature = "serve")]
+mod slot;
 mod sse;
 
+#[cfg(feature = "serve")]
+pub use serve::{IntoListener, PeerAddr, Serve, ServeError, serve};
 pub use sse::{Sse, SseBody};

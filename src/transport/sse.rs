@@ -184,6 +184,12 @@ impl Sse {
 
 #[cfg(feature = "axum")]
 impl axum_core::response::IntoResponse for Sse {
+    #[cfg(feature = "serve")]
+    fn into_response(self) -> axum_core::response::Response {
+        super::slot::response(self)
+    }
+
+    #[cfg(not(feature = "serve"))]
     fn into_response(self) -> axum_core::response::Response {
         self.into_http().map(axum_core::body::Body::new)
     }

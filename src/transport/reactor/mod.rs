@@ -296,7 +296,7 @@ impl Reactor {
     }
 
     /// [`adopt`](Self::adopt), for a socket that is set up already.
-    fn adopt_prepared(
+    pub(crate) fn adopt_prepared(
         &self,
         socket: TcpStream,
         first: &[u8],
@@ -326,6 +326,12 @@ impl Reactor {
             self.inner.drain(shard);
         }
         Ok(ConnectionId(id))
+    }
+
+    /// What the system may buffer for each connection, in bytes.
+    #[cfg(feature = "serve")]
+    pub(crate) fn send_buffer_bytes(&self) -> usize {
+        self.inner.send_buffer_bytes
     }
 
     /// Connections that are open, or about to be.

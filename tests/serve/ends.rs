@@ -1,0 +1,137 @@
+//! Every way in which a stream on the reactor ends, as it is told and counted.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use fanfare::{AdoptError, CloseReason, Event, Hub, Reactor};
+
+use crate::common::{BOUND, eventually};
+
+struct Setting {
+    reactor: Reactor,
+    reasons: mpsc::Receiver<CloseReason>,
+    hub: Hub,
+    client: TcpStream,
+    // Dropped last: where connections are tasks, they are tasks of this runtime.
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// A client that has its stream.
+fn setting() -> Setting {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let inside = runtime.enter();
+    let (reasons_in, reasons) = mpsc::channel();
+    let reactor = Reactor::builder()
+        .stall_timeout(Duration::from_millis(50))
+        .send_buffer_bytes(4096)
+        .on_close(move |closed| {
+            // A test that has seen enough does not listen any more.
+            let _ = reasons_in.send(closed.reason);
+        })
+        .build()
+        .unwrap();
+    drop(inside);
+    let hub = Hub::builder().history(true).build().unwrap();
+    let (client, socket) = pair();
+    let sse = hub.subscribe("a").unwrap().into_sse();
+    reactor.adopt(socket, "the head\n", sse).unwrap();
+    let mut setting = Setting {
+        reactor,
+        reasons,
+        hub,
+        client,
+        _runtime: runtime,
+    };
+    let mut head = [0; 9];
+    setting.client.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"the head\n");
+    setting
+}
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(BOUND)).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+impl Setting {
+    #[track_caller]
+    fn ends(&self, expected: CloseReason) {
+        assert_eq!(self.reasons.recv_timeout(BOUND).unwrap(), expected);
+        eventually("the end of its subscription", || {
+            self.hub.subscribers() == 0
+        });
+        eventually("its last count", || self.reactor.connections() == 0);
+        let stats = self.reactor.stats();
+        let counts = [
+            (CloseReason::TopicClosed, stats.topic_closed),
+            (CloseReason::PeerClosed, stats.closed_by_peer),
+            (CloseReason::Stalled, stats.stalled),
+            (CloseReason::TooMuchInput, stats.too_much_input),
+            (CloseReason::Shutdown, stats.shut_down),
+        ];
+        assert_eq!(stats.adopted, 1);
+        for (reason, count) in counts {
+            assert_eq!(count, u64::from(reason == expected), "{reason:?}");
+        }
+    }
+}
+
+#[test]
+fn the_topic_ends() {
+    let mut setting = setting();
+    assert!(setting.hub.publish("a", Event::text("last")).is_ok());
+    setting.hub.close();
+    let mut rest = String::new();
+    setting.client.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("data: last\n\n"), "{rest:?}");
+    setting.ends(CloseReason::TopicClosed);
+}
+
+#[test]
+fn the_client_goes() {
+    let setting = setting();
+    setting.client.shutdown(std::net::Shutdown::Both).unwrap();
+    setting.ends(CloseReason::PeerClosed);
+}
+
+#[test]
+fn the_client_takes_nothing() {
+    let setting = setting();
+    let text = "x".repeat(64 * 1024);
+    // What the two sockets hold is the system's choice; in the end they are full.
+    eventually("the end", || {
+        assert!(setting.hub.publish("a", Event::text(&text)).is_ok());
+        setting.reactor.connections() == 0
+    });
+    setting.ends(CloseReason::Stalled);
+}
+
+#[test]
+fn the_client_does_not_stop_talking() {
+    let mut setting = setting();
+    let text = [b'x'; 1024];
+    eventually("the end", || {
+        drop(setting.client.write_all(&text));
+        setting.reactor.connections() == 0
+    });
+    setting.ends(CloseReason::TooMuchInput);
+}
+
+#[test]
+fn the_reactor_is_shut_down() {
+    let mut setting = setting();
+    setting.reactor.shutdown();
+    drop(setting.client.read_to_end(&mut Vec::new()));
+    setting.ends(CloseReason::Shutdown);
+    let sse = setting.hub.subscribe("a").unwrap().into_sse();
+    let refused = setting.reactor.adopt(pair().1, "", sse);
+    assert!(matches!(refused, Err(AdoptError::ShutDown)), "{refused:?}");
+}
