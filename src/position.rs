@@ -97,6 +97,30 @@ impl Position {
         }
     }
 
+    /// Goes on to `offset`, which is not before where it stands.
+    #[cfg(feature = "reactor")]
+    pub(crate) fn advance_to(&mut self, topic: &TopicCore, offset: u64) {
+        let guard = epoch::pin();
+        let mut reader = Reader::new(&topic.log, &guard, &mut self.cursor);
+        // Step by step, so that it need not be looked up again: what is passed is in the cache.
+        while reader.offset() < offset && matches!(reader.step_in_order(), Step::Frame(_)) {}
+        if reader.offset() != offset {
+            self.cursor.jump(offset);
+        }
+        self.state = State::Reading;
+        log::flush_retired(&guard);
+    }
+
+    /// Reads to the end without looking at anything.
+    #[cfg(feature = "reactor")]
+    pub(crate) fn skim(&mut self, topic: &TopicCore) {
+        let guard = epoch::pin();
+        let end = topic.log.end(&guard);
+        let mut reader = Reader::new(&topic.log, &guard, &mut self.cursor);
+        while reader.offset() < end && matches!(reader.step(), Step::Frame(_) | Step::Lagged(_)) {}
+        log::flush_retired(&guard);
+    }
+
     /// The next offset to read.
     pub(crate) fn offset(&self) -> u64 {
         self.cursor.offset()

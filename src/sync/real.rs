@@ -11,13 +11,12 @@ pub(crate) use std::sync::atomic::{
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 pub(crate) use std::thread::Builder as ThreadBuilder;
 #[cfg(feature = "reactor")]
-pub(crate) use std::thread::JoinHandle;
+pub(crate) use std::thread::{JoinHandle, ThreadId};
 
-/// Whether `thread` is the one that asks.
 #[cfg(feature = "reactor")]
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
-pub(crate) fn is_this_thread<T>(thread: &JoinHandle<T>) -> bool {
-    thread.thread().id() == std::thread::current().id()
+pub(crate) fn this_thread() -> ThreadId {
+    std::thread::current().id()
 }
 
 /// Cores that this process may use.

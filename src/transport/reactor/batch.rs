@@ -14,7 +14,7 @@ use crate::sync::epoch;
 use crate::topic::TopicCore;
 use crate::transport::sse::{HEARTBEAT, write_lag};
 
-/// A batch is full when it has this many bytes; one larger frame makes a batch of its own.
+/// A batch of a walk is full when it has this many bytes; one larger frame makes a batch of its own.
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 
 /// A frame of at least this many bytes is a batch of its own and is shared, not copied: what connections keep of it when
@@ -121,8 +121,14 @@ impl Batch {
         self.end = Some(end);
     }
 
-    /// Takes what a reader at `position` finds below `until`, up to the size of a batch, and moves the position on.
-    pub(super) fn gather(&mut self, topic: &TopicCore, position: &mut Position, until: u64) {
+    /// Takes what a reader at `position` finds below `until`, up to `limit` bytes and a frame, and moves the position on.
+    pub(super) fn gather(
+        &mut self,
+        topic: &TopicCore,
+        position: &mut Position,
+        until: u64,
+        limit: usize,
+    ) {
         self.reset(position.offset());
         let guard = epoch::pin();
         let (lag, _) = position.settle(topic, &guard);
@@ -138,7 +144,7 @@ impl Batch {
         let until = until.min(topic.log.end(&guard));
         if position.state == State::Reading {
             let mut reader = Reader::new(&topic.log, &guard, &mut position.cursor);
-            while reader.offset() < until && self.copied.len() < BATCH_BYTES {
+            while reader.offset() < until && self.copied.len() < limit {
                 // Lag in the middle ends the batch; the next one tells of it.
                 let Step::Frame(frame) = reader.peek() else {
                     break;

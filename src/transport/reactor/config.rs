@@ -105,6 +105,7 @@ impl ReactorBuilder {
     }
 
     /// Runs `callback` for each connection that has ended, on the thread of its shard: it must be short and must not block.
+    /// A callback that keeps a clone of the reactor keeps it from ending by being dropped.
     pub fn on_close(mut self, callback: impl Fn(&Closed) + Send + Sync + 'static) -> Self {
         self.on_close = Some(HostArc::new(callback));
         self

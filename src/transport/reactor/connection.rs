@@ -64,7 +64,7 @@ pub(super) struct Behind<S> {
     pub(super) progress: u64,
     /// Whether it stands in the queue of those that can go on.
     pub(super) queued: bool,
-    /// Whether it waits for nothing but a topic's subscription to come as far as it is.
+    /// Whether it stands in the `ahead` of a crowd: it waits for nothing but that crowd's subscription.
     pub(super) waits: bool,
     /// The connection ends when `rest` is sent.
     pub(super) end: Option<End>,

@@ -16,11 +16,10 @@
 //! * C3: a removal moves at most two members, each within its own side of `position`.
 //! * C4: while a walk goes on, or a member is behind, the subscription holds: the log is told of nothing as read.
 
-use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll, Waker};
 
-use super::batch::{Batch, End};
+use super::batch::{BATCH_BYTES, Batch, End};
 use super::connection::Key;
 use super::inbox::Clear;
 use super::socket::Socket;
@@ -45,8 +44,8 @@ pub(super) struct Crowd<S> {
     pub(super) batch: Option<Box<Batch>>,
     /// Connections that are behind here.
     behind: usize,
-    /// Connections that stand after the subscription: they go on when it has come that far.
-    pub(super) ahead: VecDeque<Key>,
+    /// Connections that stand after the subscription, and where: they go on when it has come that far.
+    ahead: Vec<(Key, u64)>,
     /// Whether it stands in the queue of topics that have work.
     pub(super) queued: bool,
     /// The tick of the last batch that was more than a sign of life.
@@ -76,9 +75,31 @@ pub(super) struct Budget {
 }
 
 impl Budget {
+    pub(super) fn is_spent(&self) -> bool {
+        self.sends == 0 || self.bytes == 0
+    }
+
+    /// A part of it, for one topic.
+    pub(super) fn share(&mut self, sends: usize, bytes: usize) -> Self {
+        let share = Self {
+            // The look at the topic was counted; one send is granted with it.
+            sends: sends.min(self.sends.max(1)),
+            bytes: bytes.min(self.bytes),
+        };
+        self.sends = self.sends.saturating_sub(share.sends);
+        self.bytes -= share.bytes;
+        share
+    }
+
+    /// What is left of a share.
+    pub(super) fn return_share(&mut self, share: &Self) {
+        self.sends += share.sends;
+        self.bytes += share.bytes;
+    }
+
     /// Takes one send of so many bytes. At least one is granted, whatever its size.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
-        if self.sends == 0 || self.bytes == 0 {
+        if self.is_spent() {
             return false;
         }
         self.sends -= 1;
@@ -170,7 +191,7 @@ impl<S> Crowd<S> {
             position: 0,
             batch: None,
             behind: 0,
-            ahead: VecDeque::new(),
+            ahead: Vec::new(),
             queued: false,
             last_event: now,
         }
@@ -238,13 +259,35 @@ impl<S> Crowd<S> {
         })
     }
 
-    /// Begins the next walk if there is something to tell; otherwise the subscription is parked and signals.
-    #[expect(clippy::vec_box, reason = "the boxes are taken as they are")]
-    pub(super) fn begin(&mut self, spare: &mut Vec<Box<Batch>>, now: u64) -> bool {
+    /// Looks whether there is something to tell. If not, the subscription is parked and signals.
+    pub(super) fn look(&mut self) -> Option<Readiness> {
         debug_assert!(self.batch.is_none(), "one walk at a time");
-        let Poll::Ready(found) = self.feed.poll_ready(&mut Context::from_waker(&self.waker)) else {
-            return false;
-        };
+        loop {
+            let found = self.feed.poll_ready(&mut Context::from_waker(&self.waker));
+            let Poll::Ready(found) = found else {
+                return None;
+            };
+            if !self.members.is_empty() {
+                return Some(found);
+            }
+            match found {
+                // Nobody is in sync: those who are behind read for themselves up to where the subscription stands.
+                Readiness::Readable => {
+                    self.feed.hold(true);
+                    let (topic, position) = self.feed.reader();
+                    position.skim(topic);
+                    self.settle();
+                }
+                Readiness::Heartbeat => {}
+                // It would end again and again.
+                Readiness::Closed => return None,
+            }
+        }
+    }
+
+    /// Begins the walk that tells what was found.
+    #[expect(clippy::vec_box, reason = "the boxes are taken as they are")]
+    pub(super) fn begin(&mut self, found: Readiness, spare: &mut Vec<Box<Batch>>, now: u64) {
         let mut batch = spare.pop().unwrap_or_default();
         match found {
             Readiness::Heartbeat => batch.heartbeat(self.feed.offset()),
@@ -253,7 +296,7 @@ impl<S> Crowd<S> {
                 // C4
                 self.feed.hold(true);
                 let (topic, position) = self.feed.reader();
-                batch.gather(topic, position, u64::MAX);
+                batch.gather(topic, position, u64::MAX, BATCH_BYTES);
                 if batch.end() == Some(End::Lagged) {
                     // Those who have lagged end, by this walk. The subscription goes on for those who come.
                     *position = Position::at(batch.to(), position.policy);
@@ -263,7 +306,25 @@ impl<S> Crowd<S> {
         }
         self.position = 0;
         self.batch = Some(batch);
-        true
+    }
+
+    /// Has `key` wait until the subscription stands at `offset`.
+    pub(super) fn wait_for(&mut self, key: Key, offset: u64) {
+        self.ahead.push((key, offset));
+    }
+
+    /// Who waited, and waits no more.
+    pub(super) fn reached(&mut self) -> Vec<Key> {
+        if self.ahead.is_empty() {
+            return Vec::new();
+        }
+        let stands = self.feed.offset();
+        let waited = std::mem::take(&mut self.ahead);
+        let (reached, ahead): (Vec<_>, _) = waited
+            .into_iter()
+            .partition(|&(_, offset)| offset <= stands);
+        self.ahead = ahead;
+        reached.into_iter().map(|(key, _)| key).collect()
     }
 
     /// Begins a walk that ends the streams of all members, if no other walk is under way.

@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::config::OnClose;
 use super::connection::Key;
 use super::inbox::{Inbox, Rouse, Signal};
-use super::shard::{Deadlines, Joiner, Shard};
+use super::shard::{Joiner, Limits, Shard};
 use super::totals::Totals;
 use super::{CloseReason, Closed, ConnectionId};
 use crate::sync::{HostArc, Ordering, fence};
@@ -55,9 +55,7 @@ pub(super) struct Driver {
     events: Events,
     inbox: HostArc<ShardInbox>,
     shard: Shard<TcpStream>,
-    totals: HostArc<Totals>,
-    number: usize,
-    on_close: Option<OnClose>,
+    teller: Teller,
     begin: Instant,
     tick: Duration,
     scratch: Box<[u8]>,
@@ -79,13 +77,7 @@ impl Key {
 }
 
 impl Driver {
-    pub(super) fn new(
-        number: usize,
-        totals: HostArc<Totals>,
-        on_close: Option<OnClose>,
-        tick: Duration,
-        deadlines: Deadlines,
-    ) -> io::Result<Self> {
+    pub(super) fn new(teller: Teller, tick: Duration, limits: Limits) -> io::Result<Self> {
         let poll = Poll::new()?;
         let inbox = Inbox::new(WakePoll(mio::Waker::new(poll.registry(), WAKER)?));
         let signals = HostArc::clone(&inbox);
@@ -94,10 +86,8 @@ impl Driver {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
             inbox,
-            shard: Shard::new(deadlines, Box::new(make_signal)),
-            totals,
-            number,
-            on_close,
+            shard: Shard::new(limits, Box::new(make_signal)),
+            teller,
             begin: Instant::now(),
             tick,
             scratch: vec![0; 16 * 1024].into_boxed_slice(),
@@ -109,28 +99,50 @@ impl Driver {
         &self.inbox
     }
 
-    /// Runs until it is told to shut down.
+    /// Runs until it is told to shut down. Whatever ends it, its connections are closed and counted out.
     pub(super) fn run(mut self) {
-        while !(self.stopping && self.shard.connections() == 0) {
-            self.poll_events();
-            self.tick();
-            self.take_events();
-            self.take_inbox();
-            self.shard.turn();
-            if self.stopping {
-                self.shard
-                    .close_some(CLOSES_PER_TURN, CloseReason::Shutdown);
+        let mut panics = FirstPanic::default();
+        panics.run(|| {
+            while !(self.stopping && self.shard.connections() == 0) {
+                self.turn();
             }
-            self.tell_gone();
+        });
+        if !self.stopping {
+            // A bug of ours, which the panic has told of. The other shards go on.
+            self.teller.totals.died(self.teller.shard);
+            let mut more = true;
+            while more {
+                let closed = panics.run(|| self.shard.close_some(1, CloseReason::Shutdown));
+                more = closed.unwrap_or(true);
+            }
+            panics.run(|| self.tell_gone());
         }
-        // Pairs with the fence in `Reactor::adopt`: who is not seen here sees that the reactor has stopped.
+        // Pairs with the fence in `Reactor::adopt`: who is not seen here sees that the shard has ended.
         fence(Ordering::SeqCst);
         while let Some(command) = self.inbox.next_command() {
-            if let Command::Join(joiner) = command {
-                let id = joiner.id;
-                drop(joiner);
-                self.tell(id, CloseReason::Shutdown);
-            }
+            panics.run(|| self.refuse(command));
+        }
+    }
+
+    fn turn(&mut self) {
+        self.poll_events();
+        self.tick();
+        self.take_events();
+        self.take_inbox();
+        self.shard.turn();
+        if self.stopping {
+            self.shard
+                .close_some(CLOSES_PER_TURN, CloseReason::Shutdown);
+        }
+        self.tell_gone();
+    }
+
+    /// Closes what came too late.
+    fn refuse(&self, command: Command) {
+        if let Command::Join(joiner) = command {
+            let id = joiner.id;
+            drop(joiner);
+            self.teller.tell(id, CloseReason::Shutdown);
         }
     }
 
@@ -181,6 +193,7 @@ impl Driver {
             match self.inbox.next_command() {
                 None => break,
                 Some(Command::Shutdown) => self.stopping = true,
+                Some(command @ Command::Join(_)) if self.stopping => self.refuse(command),
                 Some(Command::Join(joiner)) => {
                     let registry = self.poll.registry();
                     self.shard.join(*joiner, |socket, key| {
@@ -206,12 +219,22 @@ impl Driver {
             return;
         }
         for gone in std::mem::take(&mut self.shard.gone) {
-            self.tell(gone.id, gone.reason);
+            self.teller.tell(gone.id, gone.reason);
         }
     }
+}
 
-    fn tell(&self, id: u64, reason: CloseReason) {
-        self.totals.closed(self.number, reason);
+/// Counts the connections of a shard out, and tells of them.
+#[derive(Clone)]
+pub(super) struct Teller {
+    pub(super) totals: HostArc<Totals>,
+    pub(super) shard: usize,
+    pub(super) on_close: Option<OnClose>,
+}
+
+impl Teller {
+    pub(super) fn tell(&self, id: u64, reason: CloseReason) {
+        self.totals.closed(self.shard, reason);
         if let Some(on_close) = &self.on_close {
             let closed = Closed {
                 connection: ConnectionId(id),

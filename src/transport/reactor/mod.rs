@@ -26,16 +26,17 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use socket2::SockRef;
 
+use config::OnClose;
 pub use config::{ReactorBuilder, ReactorError};
-use driver::{Command, Driver, ShardInbox};
-use shard::{Deadlines, Joiner};
+use driver::{Command, Driver, ShardInbox, Teller};
+use shard::{Joiner, Limits};
 use totals::Totals;
 use wheel::Wheel;
 
 use super::sse::Sse;
 use crate::sync::{
-    AtomicBool, HostArc, JoinHandle, Mutex, Ordering, PoisonError, ThreadBuilder, core_count,
-    fence, is_this_thread,
+    AtomicBool, HostArc, JoinHandle, Mutex, Ordering, PoisonError, ThreadBuilder, ThreadId,
+    core_count, fence, this_thread,
 };
 use crate::unwind::FirstPanic;
 
@@ -197,7 +198,10 @@ pub struct Reactor {
 struct Inner {
     inboxes: Box<[HostArc<ShardInbox>]>,
     totals: HostArc<Totals>,
+    on_close: Option<OnClose>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The same threads, to be told apart without the lock.
+    ids: Box<[ThreadId]>,
     stopped: AtomicBool,
     send_buffer_bytes: usize,
 }
@@ -224,16 +228,24 @@ impl Reactor {
         let ticks = |duration: std::time::Duration| {
             u64::try_from(duration.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u64::MAX)
         };
-        let deadlines = Deadlines {
-            stall: ticks(builder.stall_timeout),
+        let limits = Limits {
+            // One more: the first is cut short.
+            stall: ticks(builder.stall_timeout) + 1,
             idle: builder.idle_timeout.map(ticks),
+            resume_bytes: builder
+                .send_buffer_bytes
+                .clamp(64 * 1024, batch::BATCH_BYTES),
         };
         let mut inboxes = Vec::with_capacity(shards);
         let mut threads = Vec::with_capacity(shards);
         let mut failed = None;
         for shard in 0..shards {
-            let on_close = builder.on_close.clone();
-            let driver = Driver::new(shard, HostArc::clone(&totals), on_close, tick, deadlines);
+            let teller = Teller {
+                totals: HostArc::clone(&totals),
+                shard,
+                on_close: builder.on_close.clone(),
+            };
+            let driver = Driver::new(teller, tick, limits);
             let started = driver.and_then(|driver| {
                 inboxes.push(HostArc::clone(driver.inbox()));
                 let pin = builder.pin_to_cores;
@@ -258,6 +270,8 @@ impl Reactor {
             inner: HostArc::new(Inner {
                 inboxes: inboxes.into_boxed_slice(),
                 totals,
+                on_close: builder.on_close.clone(),
+                ids: threads.iter().map(|thread| thread.thread().id()).collect(),
                 threads: Mutex::new(threads),
                 stopped: AtomicBool::new(false),
                 send_buffer_bytes: builder.send_buffer_bytes,
@@ -288,14 +302,13 @@ impl Reactor {
     ) -> Result<ConnectionId, AdoptError> {
         let prepare = || {
             socket.set_nonblocking(true)?;
-            socket.set_nodelay(true)?;
-            SockRef::from(&socket).set_send_buffer_size(self.inner.send_buffer_bytes)
+            socket.set_nodelay(true)
         };
         prepare().map_err(AdoptError::Socket)?;
         self.adopt_prepared(socket, &first.into(), sse)
     }
 
-    /// [`adopt`](Self::adopt), for a socket that is set up already.
+    /// [`adopt`](Self::adopt), for a socket that is non-blocking and does not delay already.
     pub(crate) fn adopt_prepared(
         &self,
         socket: TcpStream,
@@ -306,11 +319,14 @@ impl Reactor {
         if self.inner.stopped.load(Ordering::Acquire) {
             return Err(AdoptError::ShutDown);
         }
+        SockRef::from(&socket)
+            .set_send_buffer_size(self.inner.send_buffer_bytes)
+            .map_err(AdoptError::Socket)?;
         let (opening, subscription, others) = sse.into_parts();
         let mut all = BytesMut::with_capacity(first.len() + opening.len());
         all.extend_from_slice(first);
         all.extend_from_slice(opening.as_bytes());
-        let (id, shard) = self.inner.totals.deal();
+        let (id, shard) = self.inner.totals.deal().ok_or(AdoptError::ShutDown)?;
         let mut subscriptions = SmallVec::new();
         subscriptions.push(subscription);
         subscriptions.extend(others);
@@ -322,16 +338,10 @@ impl Reactor {
         })));
         // Either the shard takes it, or the shutdown is seen here.
         fence(Ordering::SeqCst);
-        if self.inner.stopped.load(Ordering::Relaxed) {
+        if self.inner.stopped.load(Ordering::Relaxed) || self.inner.totals.is_dead(shard) {
             self.inner.drain(shard);
         }
         Ok(ConnectionId(id))
-    }
-
-    /// What the system may buffer for each connection, in bytes.
-    #[cfg(feature = "serve")]
-    pub(crate) fn send_buffer_bytes(&self) -> usize {
-        self.inner.send_buffer_bytes
     }
 
     /// Connections that are open, or about to be.
@@ -359,18 +369,14 @@ impl Reactor {
     /// does not wait.
     pub fn shutdown(&self) {
         self.inner.stop();
-        let threads = std::mem::take(
-            &mut *self
-                .inner
-                .threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        for thread in threads {
-            if !is_this_thread(&thread) {
-                // A thread that has panicked has said so.
-                drop(thread.join());
-            }
+        if self.inner.ids.contains(&this_thread()) {
+            return;
+        }
+        // Held while they are waited for: a second one who shuts down waits too.
+        let threads = self.inner.threads.lock();
+        for thread in threads.unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // A thread that has panicked has said so.
+            drop(thread.join());
         }
     }
 }
@@ -390,8 +396,16 @@ impl Inner {
         while let Some(command) = self.inboxes[shard].next_command() {
             match command {
                 Command::Join(joiner) => {
+                    let id = joiner.id;
                     drop(joiner);
-                    self.totals.closed(shard, CloseReason::Shutdown);
+                    let on_close = self.on_close.clone();
+                    let totals = HostArc::clone(&self.totals);
+                    let teller = Teller {
+                        totals,
+                        shard,
+                        on_close,
+                    };
+                    teller.tell(id, CloseReason::Shutdown);
                 }
                 // The shard's own, which has not come to it yet.
                 Command::Shutdown => {

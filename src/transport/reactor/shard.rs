@@ -28,7 +28,7 @@ use super::inbox::Clear;
 use super::socket::Socket;
 use super::wheel::Wheel;
 use crate::position::LagPolicy;
-use crate::subscription::Subscription;
+use crate::subscription::{Readiness, Subscription};
 use crate::sync::{Arc, HostArc};
 use crate::topic::{TopicCore, User};
 use crate::unwind::FirstPanic;
@@ -41,8 +41,10 @@ const BYTES_PER_WALK: usize = 1024 * 1024;
 const SENDS_PER_TURN: usize = 256;
 /// Connections that were behind and can go on, in one turn.
 const RESUMES_PER_TURN: usize = 64;
-/// And bytes.
-const RESUME_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
+/// Limits that are looked at in one turn: each may cost a send.
+const TIMERS_PER_TURN: usize = 64;
+/// Bytes of the walks of one turn, and of those who were behind.
+const BYTES_PER_TURN: usize = 4 * 1024 * 1024;
 /// Batches kept for the next walks.
 const SPARE_BATCHES: usize = 4;
 
@@ -63,11 +65,14 @@ pub(super) struct Gone {
     pub(super) reason: CloseReason,
 }
 
-/// In ticks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deadlines {
+pub(super) struct Limits {
+    /// In ticks.
     pub(super) stall: u64,
+    /// In ticks.
     pub(super) idle: Option<u64>,
+    /// What is gathered at once for a connection that is behind: about what its socket takes.
+    pub(super) resume_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -82,7 +87,7 @@ enum Timer {
 type MakeSignal = Box<dyn Fn(u64) -> (Waker, HostArc<dyn Clear>) + Send>;
 
 pub(super) struct Shard<S> {
-    deadlines: Deadlines,
+    limits: Limits,
     make_signal: MakeSignal,
     connections: Slab<Connection<S>>,
     crowds: Slab<(u32, Crowd<S>)>,
@@ -94,11 +99,15 @@ pub(super) struct Shard<S> {
     /// Connections that are behind and can go on.
     resumes: VecDeque<Key>,
     wheel: Wheel<Timer>,
+    /// Timers that are due.
+    due: VecDeque<Timer>,
     now: u64,
     /// The batch that was last gathered for a connection that was behind, and of which topic: others may stand there too.
     recent: (u64, Box<Batch>),
     #[expect(clippy::vec_box, reason = "crowds take the boxes as they are")]
     spare: Vec<Box<Batch>>,
+    /// How far the connections were closed, when all are.
+    closed_below: usize,
     /// Who is gone since the driver last asked.
     pub(super) gone: Vec<Gone>,
 }
@@ -121,9 +130,9 @@ const fn narrow(index: usize) -> u32 {
 }
 
 impl<S: Socket> Shard<S> {
-    pub(super) fn new(deadlines: Deadlines, make_signal: MakeSignal) -> Self {
+    pub(super) fn new(limits: Limits, make_signal: MakeSignal) -> Self {
         Self {
-            deadlines,
+            limits,
             make_signal,
             connections: Slab::new(),
             crowds: Slab::new(),
@@ -132,9 +141,11 @@ impl<S: Socket> Shard<S> {
             queue: VecDeque::new(),
             resumes: VecDeque::new(),
             wheel: Wheel::new(),
+            due: VecDeque::new(),
             now: 0,
             recent: (u64::MAX, Box::default()),
             spare: Vec::new(),
+            closed_below: 0,
             gone: Vec::new(),
         }
     }
@@ -145,7 +156,7 @@ impl<S: Socket> Shard<S> {
 
     /// Whether there is work that waits for nothing.
     pub(super) fn is_busy(&self) -> bool {
-        !self.queue.is_empty() || !self.resumes.is_empty()
+        !self.queue.is_empty() || !self.resumes.is_empty() || !self.due.is_empty()
     }
 
     pub(super) fn has_deadlines(&self) -> bool {
@@ -245,7 +256,7 @@ impl<S: Socket> Shard<S> {
         self.by_topic.insert(name, topic);
         // It parks at its first turn.
         self.enqueue(topic);
-        if let Some(idle) = self.deadlines.idle {
+        if let Some(idle) = self.limits.idle {
             self.wheel.set(self.now + idle, Timer::Idle(id));
         }
         topic
@@ -282,6 +293,7 @@ impl<S: Socket> Shard<S> {
         if let Some(connection) = self.connection(key)
             && let State::Behind(behind) = &mut connection.state
             && !behind.queued
+            && !behind.waits
         {
             behind.queued = true;
             self.resumes.push_back(key);
@@ -331,19 +343,14 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// The time in ticks: hands out what is due.
+    /// The time in ticks: what is due is looked at in the next turns.
     pub(super) fn tick(&mut self, now: u64) {
         self.now = now;
-        for timer in self.wheel.due(now) {
-            match timer {
-                Timer::Stall(key) => self.check_stall(key),
-                Timer::Idle(id) => self.check_idle(id),
-            }
-        }
+        self.due.extend(self.wheel.due(now));
     }
 
     fn check_stall(&mut self, key: Key) {
-        let (now, stall) = (self.now, self.deadlines.stall);
+        let (now, stall) = (self.now, self.limits.stall);
         let Some(connection) = self.connection(key) else {
             return;
         };
@@ -371,32 +378,44 @@ impl<S: Socket> Shard<S> {
     }
 
     fn check_idle(&mut self, id: u64) {
-        let Some(idle) = self.deadlines.idle.filter(|_| self.is_topic(id)) else {
+        let Some(idle) = self.limits.idle.filter(|_| self.is_topic(id)) else {
             return;
         };
         let now = self.now;
         let topic = index_of(id);
-        let Some(crowd) = self.crowd(topic) else {
+        let Some((_, crowd)) = self.crowds.get_mut(topic as usize) else {
             return;
         };
-        let due = crowd.last_event + idle;
-        if now < due {
-            self.wheel.set(due, Timer::Idle(id));
-            return;
+        let mut next = crowd.last_event + idle;
+        if now >= next {
+            next = now + 1;
+            // What was published and not yet heard of counts, and so does a walk that is under way.
+            if crowd.queued || crowd.batch.is_some() {
+            } else if let Some(found) = crowd.look() {
+                crowd.begin(found, &mut self.spare, now);
+                self.enqueue(topic);
+            } else {
+                next = now + idle;
+                if crowd.begin_end(End::Idle) {
+                    self.enqueue(topic);
+                }
+            }
         }
-        // Not while a walk is under way: then it is not idle.
-        let ends = crowd.begin_end(End::Idle);
-        self.wheel.set(now + idle, Timer::Idle(id));
-        if ends {
-            self.enqueue(topic);
-        }
+        self.wheel.set(next, Timer::Idle(id));
     }
 
     // ---- serving
 
     /// Does a bounded part of what there is to do (S1).
     pub(super) fn turn(&mut self) {
-        let mut bytes = RESUME_BYTES_PER_TURN;
+        for _ in 0..TIMERS_PER_TURN {
+            match self.due.pop_front() {
+                None => break,
+                Some(Timer::Stall(key)) => self.check_stall(key),
+                Some(Timer::Idle(id)) => self.check_idle(id),
+            }
+        }
+        let mut bytes = BYTES_PER_TURN;
         for _ in 0..RESUMES_PER_TURN.min(self.resumes.len()) {
             let Some(key) = self.resumes.pop_front() else {
                 break;
@@ -411,59 +430,70 @@ impl<S: Socket> Shard<S> {
             self.recent.0 = u64::MAX;
             self.recent.1.shrink();
         }
-        let mut sends = SENDS_PER_TURN;
+        let mut turn = Budget {
+            sends: SENDS_PER_TURN,
+            bytes: BYTES_PER_TURN,
+        };
         for _ in 0..self.queue.len() {
+            if turn.is_spent() {
+                break;
+            }
             let Some(id) = self.queue.pop_front() else {
                 break;
             };
             if self.is_topic(id) {
-                let used = self.serve(index_of(id), sends.min(SENDS_PER_WALK));
                 // Looking at a topic costs about as much as a send.
-                sends = sends.saturating_sub(used.max(1));
-            }
-            if sends == 0 {
-                break;
+                turn.sends -= 1;
+                self.serve(index_of(id), &mut turn);
             }
         }
     }
 
-    /// Serves one topic. Tells how many sends it took.
-    fn serve(&mut self, topic: u32, sends: usize) -> usize {
-        let mut budget = Budget {
-            sends,
-            bytes: BYTES_PER_WALK,
-        };
-        let now = self.now;
+    /// Serves one topic, with its share of what is left of the turn.
+    fn serve(&mut self, topic: u32, turn: &mut Budget) {
         let Some((_, crowd)) = self.crowds.get_mut(topic as usize) else {
-            return 0;
+            return;
         };
         crowd.queued = false;
-        if crowd.batch.is_none() && !crowd.begin(&mut self.spare, now) {
-            return 0;
+        if crowd.batch.is_none()
+            && let Some(found) = crowd.look()
+        {
+            crowd.begin(found, &mut self.spare, self.now);
         }
-        if !self.walk(topic, &mut budget) {
+        let mut budget = turn.share(SENDS_PER_WALK, BYTES_PER_WALK);
+        let done = self.walk(topic, &mut budget);
+        turn.return_share(&budget);
+        if !done {
             self.enqueue(topic);
-            return sends - budget.sends;
+            return;
         }
         let Some((_, crowd)) = self.crowds.get_mut(topic as usize) else {
-            return sends - budget.sends;
+            return;
         };
-        if let Some(mut batch) = crowd.finish()
-            && self.spare.len() < SPARE_BATCHES
-        {
-            batch.shrink();
-            self.spare.push(batch);
+        if let Some(mut batch) = crowd.finish() {
+            if self.spare.len() < SPARE_BATCHES {
+                batch.shrink();
+                self.spare.push(batch);
+            }
+            // Either it parks, or it has its turn again: then the next batch is gathered, not before.
+            match crowd.look() {
+                None => {}
+                Some(Readiness::Readable) => self.enqueue(topic),
+                Some(found) => {
+                    crowd.begin(found, &mut self.spare, self.now);
+                    self.enqueue(topic);
+                }
+            }
         }
-        let arrived = std::mem::take(&mut crowd.ahead);
-        // A stream that has ended and has no members would end again and again.
-        let ended = crowd.feed.is_ended() && crowd.members.is_empty();
-        if !ended && crowd.begin(&mut self.spare, now) {
-            self.enqueue(topic);
+        let reached = self.crowd(topic).map(Crowd::reached);
+        for key in reached.into_iter().flatten() {
+            if let Some(connection) = self.connection(key)
+                && let State::Behind(behind) = &mut connection.state
+            {
+                behind.waits = false;
+                self.writable(key);
+            }
         }
-        for key in arrived {
-            self.writable(key);
-        }
-        sends - budget.sends
     }
 
     /// Goes on with a topic's walk. Whether it is done.
@@ -511,11 +541,35 @@ impl<S: Socket> Shard<S> {
             };
             match (sent, cut) {
                 (Sent::Failed(error), _) => self.close(key, CloseReason::of(error.kind())),
+                (Sent::Last(End::Idle), _) if self.is_busy_elsewhere(key) => {
+                    if let Some(crowd) = self.crowd(topic) {
+                        crowd.position += 1;
+                    }
+                }
                 (Sent::Last(end), _) => self.end_stream(key, topic, end),
                 (Sent::Part(_), Some(cut)) => self.fall_behind(key, topic, cut),
                 (Sent::Part(_), None) => return true,
             }
         }
+    }
+
+    /// Whether one of the topics of a connection in sync is not idle.
+    fn is_busy_elsewhere(&mut self, key: Key) -> bool {
+        let (now, idle) = (self.now, self.limits.idle.unwrap_or(u64::MAX));
+        let Self {
+            connections,
+            crowds,
+            ..
+        } = self;
+        let Some(State::Many(many)) = connections.get(key.index as usize).map(|at| &at.state)
+        else {
+            return false;
+        };
+        let mut topics = many.places.iter().map(|place| place.topic as usize);
+        topics.any(|topic| {
+            let crowd = crowds.get(topic);
+            crowd.is_some_and(|(_, crowd)| now < crowd.last_event.saturating_add(idle))
+        })
     }
 
     /// A topic of a connection in sync has ended.
@@ -524,7 +578,7 @@ impl<S: Socket> Shard<S> {
             state: State::Many(many),
             ..
         }) = self.connection(key)
-            && end != End::Lagged
+            && end == End::Closed
             && many.places.len() > 1
             && let Some(at) = many.places.iter().position(|place| place.topic == topic)
         {
@@ -622,19 +676,17 @@ impl<S: Socket> Shard<S> {
         });
     }
 
-    /// Ends up to `most` connections. Whether any are left.
+    /// Ends up to `most` connections. Whether any are left. Nobody joins any more.
     pub(super) fn close_some(&mut self, most: usize, reason: CloseReason) -> bool {
-        let some: Vec<Key> = self
-            .connections
-            .iter()
-            .take(most)
-            .map(|(index, connection)| Key {
-                index: narrow(index),
-                generation: connection.generation,
-            })
-            .collect();
-        for key in some {
-            self.close(key, reason);
+        for _ in 0..most {
+            if self.connections.is_empty() {
+                return false;
+            }
+            let index = self.closed_below;
+            self.closed_below += 1;
+            if let Some(key) = u32::try_from(index).ok().and_then(|index| self.key(index)) {
+                self.close(key, reason);
+            }
         }
         !self.connections.is_empty()
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use smallvec::smallvec;
 
 use super::inbox::{Inbox, Rouse, Signal};
-use super::shard::{Deadlines, Joiner, Shard};
+use super::shard::{Joiner, Limits, Shard};
 use super::socket::Socket;
 use crate::sync::HostArc;
 use crate::transport::Sse;
@@ -56,13 +56,14 @@ impl Default for SimulatedShard {
     fn default() -> Self {
         let inbox = Inbox::new(NoThread);
         let signals = HostArc::clone(&inbox);
-        let deadlines = Deadlines {
+        let limits = Limits {
             stall: 50,
             idle: None,
+            resume_bytes: 64 * 1024,
         };
         let signal = move |topic| Signal::new(&signals, topic).for_shard();
         Self {
-            shard: Shard::new(deadlines, Box::new(signal)),
+            shard: Shard::new(limits, Box::new(signal)),
             inbox,
             joined: 0,
         }

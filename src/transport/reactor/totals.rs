@@ -3,7 +3,7 @@
 use crossbeam_utils::CachePadded;
 
 use super::{CloseReason, ReactorStats};
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Kinds of [`CloseReason`].
 pub(super) const REASONS: usize = 9;
@@ -13,6 +13,8 @@ struct ShardTotals {
     /// Dealt to the shard and not gone.
     connections: AtomicUsize,
     closed: [AtomicU64; REASONS],
+    /// Whether its thread has ended before it was told to.
+    dead: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -33,19 +35,29 @@ impl Totals {
         }
     }
 
-    /// Deals a connection: to the shard with the fewest, in turn among equals. Tells the connection's number and the shard.
-    pub(super) fn deal(&self) -> (u64, usize) {
+    /// Deals a connection: to the shard with the fewest, in turn among equals. Tells the connection's number and the shard;
+    /// `None` if no shard lives.
+    pub(super) fn deal(&self) -> Option<(u64, usize)> {
         // Relaxed, all of it: counts. Two who deal at once may deal to the same shard.
         let id = self.adopted.fetch_add(1, Ordering::Relaxed);
         let begin = self.next.fetch_add(1, Ordering::Relaxed);
         let shards = self.shards.len();
         let in_turn = (0..shards).map(|step| (begin + step) % shards);
-        let fewest = in_turn.min_by_key(|&shard| self.connections(shard));
-        let shard = fewest.unwrap_or(0);
+        let alive = in_turn.filter(|&shard| !self.shards[shard].dead.load(Ordering::Relaxed));
+        let shard = alive.min_by_key(|&shard| self.connections(shard))?;
         self.shards[shard]
             .connections
             .fetch_add(1, Ordering::Relaxed);
-        (id, shard)
+        Some((id, shard))
+    }
+
+    pub(super) fn died(&self, shard: usize) {
+        // Relaxed: who deals to it all the same looks again.
+        self.shards[shard].dead.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_dead(&self, shard: usize) -> bool {
+        self.shards[shard].dead.load(Ordering::Relaxed)
     }
 
     pub(super) fn closed(&self, shard: usize, reason: CloseReason) {

@@ -82,22 +82,13 @@ pub(super) struct Acceptor<S> {
     buffer: Vec<u8>,
     handover: Handover<S>,
     runtime: Handle,
-    /// What the listener cannot hand down to its connections on this system.
-    inherit: Inherit,
     stop: Stop,
 }
 
-/// Options of a connection that are the listener's on Linux and are set for each one elsewhere.
-#[derive(Clone, Copy)]
-pub(super) struct Inherit {
-    pub(super) send_buffer_bytes: usize,
-}
-
-impl Inherit {
-    fn set(self, socket: &socket2::SockRef<'_>) -> io::Result<()> {
-        socket.set_tcp_nodelay(true)?;
-        socket.set_send_buffer_size(self.send_buffer_bytes)
-    }
+/// A frame is one small write: Nagle's algorithm would only hold it back. Connections inherit it from the listener on Linux;
+/// elsewhere it is set for each.
+fn set_options(socket: &socket2::SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)
 }
 
 impl<S: App> Acceptor<S> {
@@ -108,9 +99,8 @@ impl<S: App> Acceptor<S> {
         rules: Rules,
         head_timeout: Duration,
         max_heads: usize,
-        inherit: Inherit,
     ) -> io::Result<Self> {
-        inherit.set(&socket2::SockRef::from(&listener))?;
+        set_options(&socket2::SockRef::from(&listener))?;
         let mut listener = TcpListener::from_std(listener);
         let poll = Poll::new()?;
         let waker = HostArc::new(Waker::new(poll.registry(), WAKER)?);
@@ -128,7 +118,6 @@ impl<S: App> Acceptor<S> {
             rules,
             handover,
             runtime,
-            inherit,
             stop: Stop {
                 stop: HostArc::new(AtomicBool::new(false)),
                 waker,
@@ -262,7 +251,7 @@ impl<S: App> Acceptor<S> {
     /// A connection came: most often its head is there already.
     fn arrived(&mut self, mut socket: TcpStream, peer: SocketAddr) {
         if !cfg!(any(target_os = "linux", target_os = "android"))
-            && let Err(error) = self.inherit.set(&socket2::SockRef::from(&socket))
+            && let Err(error) = set_options(&socket2::SockRef::from(&socket))
         {
             tracing::debug!(%peer, %error, "a connection refused its options");
             return;
@@ -400,15 +389,10 @@ mod tests {
     #[test]
     fn connections_inherit_the_listeners_options() {
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let inherit = Inherit {
-            send_buffer_bytes: 32 * 1024,
-        };
-        inherit.set(&socket2::SockRef::from(&listener)).unwrap();
+        set_options(&socket2::SockRef::from(&listener)).unwrap();
         let _client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         let socket = socket2::SockRef::from(&socket);
         assert!(socket.tcp_nodelay().unwrap());
-        // Linux doubles it for its own book-keeping.
-        assert_eq!(socket.send_buffer_size().unwrap(), 64 * 1024);
     }
 }

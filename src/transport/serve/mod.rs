@@ -32,7 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tower_service::Service;
 
-use self::acceptor::{Acceptor, Inherit, Stop};
+use self::acceptor::{Acceptor, Stop};
 use self::handover::Handover;
 use self::head::Rules;
 use super::reactor::{Reactor, ReactorError};
@@ -347,9 +347,6 @@ where
             let reactor = Reactor::builder().build()?;
             (reactor.clone(), Some(reactor))
         };
-        let inherit = Inherit {
-            send_buffer_bytes: reactor.send_buffer_bytes(),
-        };
         let (stop, stopping) = watch::channel(false);
         let handover = Handover::new(
             self.router,
@@ -366,7 +363,6 @@ where
             rules,
             self.head_timeout,
             self.max_heads,
-            inherit,
         )
         .map_err(ServeError::Listener)?;
 

@@ -13,6 +13,7 @@ use super::super::crowd::{Crowd, Member};
 use super::super::socket::Socket;
 use super::{Shard, Timer, topic_id};
 use crate::position::{Position, State as Standing};
+use crate::topic::TopicCore;
 
 /// What a connection that is behind is to get next.
 struct Next<'a> {
@@ -26,7 +27,7 @@ struct Next<'a> {
 impl<S: Socket> Shard<S> {
     /// The socket of a connection in sync is full: it goes on by itself from where it stands (K1).
     pub(super) fn fall_behind(&mut self, key: Key, topic: u32, cut: Cut) {
-        let (now, stall) = (self.now, self.deadlines.stall);
+        let (now, stall) = (self.now, self.limits.stall);
         let Some(connection) = self.connection(key) else {
             return;
         };
@@ -87,12 +88,14 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Goes on with a connection that is behind, by one send. Tells how many bytes it took.
+    /// Goes on with a connection that is behind, by one send. Tells how many bytes it tried to send.
     pub(super) fn resume(&mut self, key: Key) -> usize {
         let Self {
             connections,
             crowds,
             recent,
+            limits,
+            now,
             ..
         } = self;
         let connection = connections.get_mut(key.index as usize);
@@ -103,7 +106,6 @@ impl<S: Socket> Shard<S> {
             return 0;
         };
         behind.queued = false;
-        behind.waits = false;
         let mut chosen = None;
         if behind.end.is_none() {
             chosen = behind.streams.iter().position(|stream| {
@@ -113,9 +115,9 @@ impl<S: Socket> Shard<S> {
         }
         let next = chosen.and_then(|at| {
             let stream = &behind.streams[at];
-            let (generation, crowd) = crowds.get_mut(stream.topic as usize)?;
+            let (generation, crowd) = crowds.get(stream.topic as usize)?;
             let id = topic_id(stream.topic, *generation);
-            Some(stream.next(id, crowd, recent))
+            Some(stream.next(id, crowd, recent, limits.resume_bytes))
         });
         let tail = match &next {
             Some(next) => &next.batch.bytes()[next.skip..],
@@ -131,7 +133,7 @@ impl<S: Socket> Shard<S> {
             }
         };
         if sent > 0 {
-            behind.progress = self.now;
+            behind.progress = *now;
         }
         let full = sent < all;
         if sent < head {
@@ -139,18 +141,21 @@ impl<S: Socket> Shard<S> {
         } else {
             behind.rest = Bytes::new();
             if let (Some(next), Some(at)) = (next, chosen) {
-                behind.advance(at, next, (sent - head, full));
+                let topic = crowds.get(behind.streams[at].topic as usize);
+                if let Some((_, crowd)) = topic {
+                    behind.advance(at, next, (sent - head, full), crowd.feed.topic());
+                }
                 // In turn, so that a busy topic does not keep the others back.
                 behind.streams.rotate_left(at + 1);
             }
         }
         self.after_resume(key, full);
-        sent
+        all
     }
 
     /// Decides how a connection that is behind goes on.
     fn after_resume(&mut self, key: Key, full: bool) {
-        let (now, stall) = (self.now, self.deadlines.stall);
+        let (now, stall) = (self.now, self.limits.stall);
         let Some(connection) = self.connections.get_mut(key.index as usize) else {
             return;
         };
@@ -179,7 +184,7 @@ impl<S: Socket> Shard<S> {
             if stream.has_more(feed) {
                 more = true;
             } else if own > feed {
-                waits = Some(stream.topic);
+                waits = Some((stream.topic, own));
             } else {
                 if stream.own.take().is_some() {
                     debug_assert!(own == feed, "caught up");
@@ -208,9 +213,9 @@ impl<S: Socket> Shard<S> {
         }
         if more {
             self.writable(key);
-        } else if let Some(topic) = waits {
+        } else if let Some((topic, offset)) = waits {
             if let Some(crowd) = self.crowd(topic) {
-                crowd.ahead.push_back(key);
+                crowd.wait_for(key, offset);
             }
             self.enqueue(topic);
         } else {
@@ -287,7 +292,13 @@ impl<S: Socket> Behind<S> {
     }
 
     /// Notes that so many bytes of `next` were sent, and whether that is not all.
-    fn advance(&mut self, stream: usize, next: Next<'_>, (sent, full): (usize, bool)) {
+    fn advance(
+        &mut self,
+        stream: usize,
+        next: Next<'_>,
+        (sent, full): (usize, bool),
+        topic: &TopicCore,
+    ) {
         let stream = &mut self.streams[stream];
         let policy = stream.position.policy;
         if !full {
@@ -297,7 +308,9 @@ impl<S: Socket> Behind<S> {
             self.end = next.batch.end().filter(|&end| end == End::Lagged);
         } else if sent > 0 {
             let cut = next.batch.cut(next.skip + sent);
-            stream.position = Position::at(cut.offset, policy);
+            if cut.offset >= stream.position.offset() {
+                stream.position.advance_to(topic, cut.offset);
+            }
             self.rest = cut.rest;
             self.end = cut.end;
         }
@@ -314,8 +327,9 @@ impl Stream {
     fn next<'a, S>(
         &self,
         id: u64,
-        crowd: &'a mut Crowd<S>,
+        crowd: &'a Crowd<S>,
         recent: &'a mut (u64, Box<Batch>),
+        limit: usize,
     ) -> Next<'a> {
         let offset = self.position.offset();
         let plain = self.position.state == Standing::Reading;
@@ -344,7 +358,7 @@ impl Stream {
         }
         let mut position = self.position.clone();
         *recent_id = id;
-        batch.gather(feed.topic(), &mut position, until);
+        batch.gather(feed.topic(), &mut position, until, limit);
         Next {
             batch,
             skip: 0,
