@@ -14,8 +14,8 @@ use crate::sync::epoch;
 use crate::topic::TopicCore;
 use crate::transport::sse::{HEARTBEAT, write_lag};
 
-/// A batch of a walk is full when it has this many bytes; one larger frame makes a batch of its own.
-pub(super) const BATCH_BYTES: usize = 256 * 1024;
+/// Buffers larger than this are given back as soon as they were sent.
+const KEPT_BYTES: usize = 64 * 1024;
 
 /// A frame of at least this many bytes is a batch of its own and is shared, not copied: what connections keep of it when
 /// their sockets are full is kept once.
@@ -85,7 +85,7 @@ impl Batch {
     /// Gives back what a rare large batch needed.
     pub(super) fn shrink(&mut self) {
         self.shared = None;
-        if self.copied.capacity() > 2 * BATCH_BYTES {
+        if self.copied.capacity() > KEPT_BYTES {
             self.copied = BytesMut::new();
         }
     }

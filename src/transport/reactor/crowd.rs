@@ -19,7 +19,7 @@
 use std::io;
 use std::task::{Context, Poll, Waker};
 
-use super::batch::{BATCH_BYTES, Batch, End};
+use super::batch::{Batch, End};
 use super::connection::Key;
 use super::inbox::Clear;
 use super::socket::Socket;
@@ -48,6 +48,8 @@ pub(super) struct Crowd<S> {
     ahead: Vec<(Key, u64)>,
     /// Whether it stands in the queue of topics that have work.
     pub(super) queued: bool,
+    /// Whether it may have been idle for too long: seen to on its next turn.
+    pub(super) expired: bool,
     /// The tick of the last batch that was more than a sign of life.
     pub(super) last_event: u64,
 }
@@ -193,6 +195,7 @@ impl<S> Crowd<S> {
             behind: 0,
             ahead: Vec::new(),
             queued: false,
+            expired: false,
             last_event: now,
         }
     }
@@ -287,7 +290,13 @@ impl<S> Crowd<S> {
 
     /// Begins the walk that tells what was found.
     #[expect(clippy::vec_box, reason = "the boxes are taken as they are")]
-    pub(super) fn begin(&mut self, found: Readiness, spare: &mut Vec<Box<Batch>>, now: u64) {
+    pub(super) fn begin(
+        &mut self,
+        found: Readiness,
+        spare: &mut Vec<Box<Batch>>,
+        limit: usize,
+        now: u64,
+    ) {
         let mut batch = spare.pop().unwrap_or_default();
         match found {
             Readiness::Heartbeat => batch.heartbeat(self.feed.offset()),
@@ -296,7 +305,7 @@ impl<S> Crowd<S> {
                 // C4
                 self.feed.hold(true);
                 let (topic, position) = self.feed.reader();
-                batch.gather(topic, position, u64::MAX, BATCH_BYTES);
+                batch.gather(topic, position, u64::MAX, limit);
                 if batch.end() == Some(End::Lagged) {
                     // Those who have lagged end, by this walk. The subscription goes on for those who come.
                     *position = Position::at(batch.to(), position.policy);
@@ -327,16 +336,13 @@ impl<S> Crowd<S> {
         reached.into_iter().map(|(key, _)| key).collect()
     }
 
-    /// Begins a walk that ends the streams of all members, if no other walk is under way.
-    pub(super) fn begin_end(&mut self, end: End) -> bool {
-        if self.batch.is_some() {
-            return false;
-        }
+    /// Begins a walk that ends the streams of all members.
+    pub(super) fn begin_end(&mut self, end: End) {
+        debug_assert!(self.batch.is_none(), "one walk at a time");
         let mut batch = Box::<Batch>::default();
         batch.closing(self.feed.offset(), end);
         self.position = 0;
         self.batch = Some(batch);
-        true
     }
 
     /// Ends the walk. Gives its batch back.

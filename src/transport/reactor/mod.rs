@@ -232,9 +232,7 @@ impl Reactor {
             // One more: the first is cut short.
             stall: ticks(builder.stall_timeout) + 1,
             idle: builder.idle_timeout.map(ticks),
-            resume_bytes: builder
-                .send_buffer_bytes
-                .clamp(64 * 1024, batch::BATCH_BYTES),
+            batch_bytes: builder.send_buffer_bytes.clamp(16 * 1024, 256 * 1024),
         };
         let mut inboxes = Vec::with_capacity(shards);
         let mut threads = Vec::with_capacity(shards);

@@ -71,8 +71,8 @@ pub(super) struct Limits {
     pub(super) stall: u64,
     /// In ticks.
     pub(super) idle: Option<u64>,
-    /// What is gathered at once for a connection that is behind: about what its socket takes.
-    pub(super) resume_bytes: usize,
+    /// What is gathered for one send: about what a socket takes. One larger frame makes a batch of its own.
+    pub(super) batch_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -205,7 +205,15 @@ impl<S: Socket> Shard<S> {
             return;
         }
         let mut streams = SmallVec::<[Stream; 1]>::new();
+        let mut end = None;
         for mut subscription in joiner.subscriptions.drain(..) {
+            if subscription.is_ended() {
+                // It was read before it came here.
+                if !subscription.topic().log.is_closed() {
+                    end = Some(End::Lagged);
+                }
+                continue;
+            }
             let topic = self.crowd_of(&subscription);
             if streams.iter().any(|stream| stream.topic == topic) {
                 // Its drop counts it out. The topic is read once.
@@ -221,6 +229,9 @@ impl<S: Socket> Shard<S> {
                 own: Some(subscription),
             });
         }
+        if streams.is_empty() {
+            end = end.or(Some(End::Closed));
+        }
         self.connections.insert(Connection {
             id: joiner.id,
             generation: key.generation,
@@ -233,7 +244,7 @@ impl<S: Socket> Shard<S> {
                 progress: self.now,
                 queued: false,
                 waits: false,
-                end: None,
+                end,
             })),
         });
         self.resume(key);
@@ -388,18 +399,10 @@ impl<S: Socket> Shard<S> {
         };
         let mut next = crowd.last_event + idle;
         if now >= next {
-            next = now + 1;
-            // What was published and not yet heard of counts, and so does a walk that is under way.
-            if crowd.queued || crowd.batch.is_some() {
-            } else if let Some(found) = crowd.look() {
-                crowd.begin(found, &mut self.spare, now);
-                self.enqueue(topic);
-            } else {
-                next = now + idle;
-                if crowd.begin_end(End::Idle) {
-                    self.enqueue(topic);
-                }
-            }
+            next = now + idle;
+            // On its turn it is seen whether something was published that nobody has heard of.
+            crowd.expired = true;
+            self.enqueue(topic);
         }
         self.wheel.set(next, Timer::Idle(id));
     }
@@ -455,10 +458,20 @@ impl<S: Socket> Shard<S> {
             return;
         };
         crowd.queued = false;
-        if crowd.batch.is_none()
-            && let Some(found) = crowd.look()
-        {
-            crowd.begin(found, &mut self.spare, self.now);
+        if crowd.batch.is_none() {
+            let found = crowd.look();
+            let expired = std::mem::take(&mut crowd.expired)
+                && self.now
+                    >= crowd
+                        .last_event
+                        .saturating_add(self.limits.idle.unwrap_or(u64::MAX));
+            match found {
+                None | Some(Readiness::Heartbeat) if expired => crowd.begin_end(End::Idle),
+                None => {}
+                Some(found) => {
+                    crowd.begin(found, &mut self.spare, self.limits.batch_bytes, self.now);
+                }
+            }
         }
         let mut budget = turn.share(SENDS_PER_WALK, BYTES_PER_WALK);
         let done = self.walk(topic, &mut budget);
@@ -477,10 +490,10 @@ impl<S: Socket> Shard<S> {
             }
             // Either it parks, or it has its turn again: then the next batch is gathered, not before.
             match crowd.look() {
-                None => {}
-                Some(Readiness::Readable) => self.enqueue(topic),
+                None if !crowd.expired => {}
+                None | Some(Readiness::Readable) => self.enqueue(topic),
                 Some(found) => {
-                    crowd.begin(found, &mut self.spare, self.now);
+                    crowd.begin(found, &mut self.spare, self.limits.batch_bytes, self.now);
                     self.enqueue(topic);
                 }
             }

@@ -59,7 +59,7 @@ impl Default for SimulatedShard {
         let limits = Limits {
             stall: 50,
             idle: None,
-            resume_bytes: 64 * 1024,
+            batch_bytes: 64 * 1024,
         };
         let signal = move |topic| Signal::new(&signals, topic).for_shard();
         Self {

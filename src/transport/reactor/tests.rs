@@ -108,7 +108,7 @@ impl Rig {
         let limits = Limits {
             stall: STALL,
             idle: None,
-            resume_bytes: 64 * 1024,
+            batch_bytes: 64 * 1024,
         };
         Self {
             shard: Shard::new(

@@ -117,7 +117,7 @@ impl<S: Socket> Shard<S> {
             let stream = &behind.streams[at];
             let (generation, crowd) = crowds.get(stream.topic as usize)?;
             let id = topic_id(stream.topic, *generation);
-            Some(stream.next(id, crowd, recent, limits.resume_bytes))
+            Some(stream.next(id, crowd, recent, limits.batch_bytes))
         });
         let tail = match &next {
             Some(next) => &next.batch.bytes()[next.skip..],
