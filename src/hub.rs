@@ -269,7 +269,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     {
         let inner = &*self.inner;
         // Pinned before the lock: pinning may run deferred destructors, and those could be anybody's.
-        let guard = epoch::pin();
+        let mut guard = epoch::pin();
         let mut frame = Some(frame);
         let mut append = |topic: &Arc<TopicCore>| {
             // `view` calls this once at most, and after it found nothing it is called once more at most.
@@ -292,7 +292,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             appended = append(&topic);
             handle = Some(Topic::counted(topic));
         }
-        log::flush_retired(&guard);
+        log::free_retired(&mut guard);
         drop(guard);
         drop(handle);
         let Some(appended) = appended else {

@@ -383,12 +383,12 @@ impl Topic {
     }
 
     fn append(&self, frame: Frame) -> Result<Published, PublishError> {
-        let guard = epoch::pin();
+        let mut guard = epoch::pin();
         let (published, began_chain) = self
             .0
             .append(frame.len(), || frame, &guard)
             .map_err(|log::LogClosed| PublishError::Closed)?;
-        log::flush_retired(&guard);
+        log::free_retired(&mut guard);
         drop(guard);
         let wake = self.0.subscribers.needs_wake();
         after_append(&self.0, began_chain, wake);

@@ -64,6 +64,9 @@ pub(crate) struct Options {
     /// Be the server of this engine
     #[arg(long, value_enum)]
     pub(crate) server: Option<Engine>,
+    /// Requests that are outstanding on each publishing connection; servers and proxies wait for each answer
+    #[arg(long, default_value_t = 1, value_parser = positive())]
+    pub(crate) depth: usize,
     /// Shards of a reactor
     #[arg(long, default_value_t = 1)]
     shards: usize,

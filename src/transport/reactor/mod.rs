@@ -232,7 +232,8 @@ impl Reactor {
             // One more: the first is cut short.
             stall: ticks(builder.stall_timeout) + 1,
             idle: builder.idle_timeout.map(ticks),
-            batch_bytes: builder.send_buffer_bytes.clamp(16 * 1024, 256 * 1024),
+            // Half of it: a socket that is drained takes a batch while the one before is on its way.
+            batch_bytes: (builder.send_buffer_bytes / 2).clamp(16 * 1024, 256 * 1024),
         };
         let mut inboxes = Vec::with_capacity(shards);
         let mut threads = Vec::with_capacity(shards);

@@ -16,15 +16,12 @@ use super::{Cell, Metric, Values, float};
 use crate::harness::client::{Patience, Wanted};
 use crate::harness::failure::{During as _, Failure};
 use crate::harness::http;
-use crate::harness::options::{Congestion, Engine, Options};
+use crate::harness::options::{Engine, Options};
 use crate::harness::servers::Setup;
 use crate::harness::wire;
 
-/// Keep-alive connections that publish.
-const POSTERS: usize = 32;
-
-/// Requests that are outstanding on each.
-const DEPTH: usize = 16;
+/// Keep-alive connections that publish: enough for the server to have work always.
+const POSTERS: usize = 64;
 
 /// Events that a user's broadcast channel keeps.
 const CAPACITY: usize = 16;
@@ -42,7 +39,7 @@ pub(super) fn run(cell: &Cell, engine: Engine, options: &Options) -> Result<Valu
     let address = stage.server.address;
     let prepared = stage.client.prepare((0..users).map(Wanted::topic))?;
     stage.client.connect(address, prepared)?;
-    let mut posters = Posters::connect(address, users, cell.bytes, setup.congestion)?;
+    let mut posters = Posters::connect(address, users, cell.bytes, options)?;
 
     let mut run = Run {
         posted: 0,
@@ -108,6 +105,8 @@ struct Posters {
     /// Number of each user's next event.
     next: Vec<u64>,
     random: u64,
+    /// Requests that are outstanding on each connection.
+    depth: usize,
     bytes: usize,
     out: Vec<u8>,
     scratch: Vec<u8>,
@@ -128,14 +127,14 @@ impl Posters {
         address: SocketAddr,
         users: u32,
         bytes: usize,
-        congestion: Congestion,
+        options: &Options,
     ) -> Result<Self, Failure> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).during("making an epoll")?;
         let mut connections = Vec::new();
         for index in 0..POSTERS.min(users as usize) {
             let socket = TcpStream::connect(address).during("connecting a publisher")?;
             socket.set_nodelay(true).during("connecting a publisher")?;
-            congestion.set(&SockRef::from(&socket))?;
+            options.congestion.set(&SockRef::from(&socket))?;
             socket
                 .set_nonblocking(true)
                 .during("connecting a publisher")?;
@@ -154,6 +153,7 @@ impl Posters {
             next: vec![0; users as usize],
             random: 0x9E37_79B9_7F4A_7C15,
             bytes,
+            depth: options.depth,
             out: Vec::new(),
             scratch: vec![0; 64 * 1024],
             is_open: true,
@@ -176,7 +176,7 @@ impl Posters {
         let mut posted = 0;
         for index in 0..self.connections.len() {
             // In few large writes rather than many small ones.
-            if self.is_open && self.connections[index].outstanding <= DEPTH / 2 {
+            if self.is_open && self.connections[index].outstanding <= self.depth / 2 {
                 posted += self.post(index)?;
             }
         }
@@ -184,7 +184,7 @@ impl Posters {
     }
 
     fn post(&mut self, index: usize) -> Result<u64, Failure> {
-        let count = DEPTH - self.connections[index].outstanding;
+        let count = self.depth - self.connections[index].outstanding;
         self.out.clear();
         for _ in 0..count {
             let user = self.random_user(index);
