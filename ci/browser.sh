@@ -3,8 +3,9 @@
 #
 #   ci/browser.sh            builds with --release; PROFILE=dev for a debug build
 #
-# Needs cargo, node and npm; installs Debian's chromium if there is none (as root). Leaves screenshots in
-# target/live.png, target/live-dark.png and target/live-phone.png. Fails if the page does not show what it should.
+# Runs over both engines: axum, and the reactor. Needs cargo, node and npm; installs Debian's chromium if there is none (as
+# root). Leaves screenshots in target/live.png, target/live-dark.png and target/live-phone.png, and the same as
+# target/live-reactor*.png. Fails if the page does not show what it should.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +21,7 @@ fi
 chromium=$(command -v chromium) || fail "chromium could not be installed"
 
 profile=${PROFILE:-release}
-cargo build --quiet --profile "$profile" --example live
+cargo build --quiet --profile "$profile" --features serve --example live
 target=${CARGO_TARGET_DIR:-target}
 case $profile in dev) built=debug ;; *) built=$profile ;; esac
 live=$target/$built/examples/live
@@ -34,21 +35,13 @@ cleanup() {
 }
 trap cleanup EXIT
 
-mkfifo "$scratch/greeting"
-exec 3<>"$scratch/greeting"
-"$live" --listen 127.0.0.1:0 >&3 &
-server=$!
-read -r -t 30 greeting <&3 || fail "live did not start"
-base=http://${greeting##*http://}
-echo "$greeting"
-
 npm install --silent --no-fund --no-audit --prefix "$scratch" puppeteer-core@24 >/dev/null
 
 cat >"$scratch/drive.mjs" <<'DRIVE'
 import { execFileSync } from "node:child_process";
 import puppeteer from "puppeteer-core";
 
-const [base, chromium, profile, shots] = process.argv.slice(2);
+const [base, chromium, profile, shots, engine] = process.argv.slice(2);
 const browser = await puppeteer.launch({
   executablePath: chromium,
   headless: true,
@@ -85,6 +78,8 @@ try {
   await page.goto(base, { waitUntil: "domcontentloaded" });
 
   await see("connected", () => document.getElementById("state").textContent === "Connected");
+  const said = engine === "reactor" ? "Streams on the reactor: " : "Streams are tasks (axum).";
+  await see(`the page says what serves it: ${said}`, (text) => document.getElementById("engine").textContent.startsWith(text), said);
   await see("the demo topic speaks", () => [...document.querySelectorAll("#log .name")].some((name) => name.textContent === "fanfare"));
 
   curl("-d", "hello from curl", `${base}/publish/machine`);
@@ -125,7 +120,7 @@ try {
     [...document.querySelectorAll("#chart-rate text")].some((text) => Number(text.textContent) >= 50));
   await see("the topic is in the picker", () => [...document.querySelectorAll("#topic-list button")].some((b) => b.dataset.topic === "machine"));
 
-  await page.screenshot({ path: `${shots}/live.png`, fullPage: true });
+  await page.screenshot({ path: `${shots}.png`, fullPage: true });
 
   await page.click("#drop");
   await see("disconnected", () => document.getElementById("state").dataset.state === "closed");
@@ -146,12 +141,12 @@ try {
   await see("the demo topic again", () => document.querySelectorAll("#log .id").length > 2);
 
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
-  await page.screenshot({ path: `${shots}/live-dark.png`, fullPage: true });
+  await page.screenshot({ path: `${shots}-dark.png`, fullPage: true });
   await page.setViewport({ width: 360, height: 780 });
   await see("the chart follows a narrow window", () => document.querySelector("#chart-rate svg").clientWidth < 340);
   const wide = await page.evaluate(() => document.documentElement.scrollWidth);
   if (wide > 360) throw new Error(`the page is ${wide} pixels wide in a window of 360`);
-  await page.screenshot({ path: `${shots}/live-phone.png`, fullPage: true });
+  await page.screenshot({ path: `${shots}-phone.png`, fullPage: true });
 
   if (strangers.length) throw new Error(`the page asked others: ${strangers}`);
   if (complaints.length) throw new Error(`the console has errors: ${complaints.join("; ")}`);
@@ -160,12 +155,30 @@ try {
 }
 DRIVE
 mkdir -p target
-timeout 180 node "$scratch/drive.mjs" "$base" "$chromium" "$scratch/profile" "$PWD/target" || fail "the page does not do what it should"
-[ -s target/live.png ] || fail "there is no screenshot"
 
-kill -TERM "$server"
-status=0
-wait "$server" || status=$?
-server=
-[ "$status" -eq 0 ] || fail "live exited with $status"
-echo "browser.sh: all seen; target/live.png"
+# check ENGINE SHOTS OPTION...: the page, served with these options; screenshots begin with target/SHOTS.
+check() {
+    local engine=$1 shots=$2 greeting base status=0
+    shift 2
+    rm -f "$scratch/greeting"
+    mkfifo "$scratch/greeting"
+    exec 3<>"$scratch/greeting"
+    "$live" --listen 127.0.0.1:0 "$@" >&3 &
+    server=$!
+    read -r -t 30 greeting <&3 || fail "live did not start"
+    base=http://${greeting##*http://}
+    echo "live $*: $base"
+
+    timeout 180 node "$scratch/drive.mjs" "$base" "$chromium" "$scratch/profile-$engine" "$PWD/target/$shots" "$engine" ||
+        fail "the page does not do what it should ($engine)"
+    [ -s "target/$shots.png" ] || fail "there is no screenshot"
+
+    kill -TERM "$server"
+    wait "$server" || status=$?
+    server=
+    [ "$status" -eq 0 ] || fail "live exited with $status ($engine)"
+}
+
+check axum live
+check reactor live-reactor --reactor
+echo "browser.sh: all seen; target/live.png, target/live-reactor.png"

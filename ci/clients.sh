@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Independent SSE clients against the example `live`: curl, npm `eventsource`, PyPI `httpx-sse`. Each connects,
-# receives a published event, loses its connection, and resumes by Last-Event-ID without a gap or a repeat.
+# receives a published event, loses its connection, and resumes by Last-Event-ID without a gap or a repeat. All of that
+# over both engines: axum, and the reactor.
 #
 #   ci/clients.sh            builds with --release; PROFILE=dev for a debug build
 #
@@ -13,7 +14,7 @@ need() { command -v "$1" >/dev/null || fail "$1 is missing"; }
 need cargo; need curl; need node; need npm; need python3
 
 profile=${PROFILE:-release}
-cargo build --quiet --profile "$profile" --example live
+cargo build --quiet --profile "$profile" --features serve --example live
 target=${CARGO_TARGET_DIR:-target}
 case $profile in dev) built=debug ;; *) built=$profile ;; esac
 live=$target/$built/examples/live
@@ -27,14 +28,19 @@ cleanup() {
 }
 trap cleanup EXIT
 
-mkfifo "$scratch/greeting"
-exec 3<>"$scratch/greeting"
-"$live" --listen 127.0.0.1:0 >&3 &
-server=$!
-pids+=("$server")
-read -r -t 30 greeting <&3 || fail "live did not start"
-base=http://${greeting##*http://}
-echo "$greeting"
+# Starts the server with the given options; sets $server and $base.
+start() {
+    local greeting
+    rm -f "$scratch/greeting"
+    mkfifo "$scratch/greeting"
+    exec 3<>"$scratch/greeting"
+    "$live" --listen 127.0.0.1:0 "$@" >&3 &
+    server=$!
+    pids+=("$server")
+    read -r -t 30 greeting <&3 || fail "live did not start"
+    base=http://${greeting##*http://}
+    echo "live $*: $base"
+}
 
 publish() { curl -sS --fail -d "$2" "$base/publish/$1" >/dev/null || fail "publishing to $1 failed"; }
 
@@ -61,23 +67,26 @@ stream() {
     lines=
     until_line $'\r'
 }
-stream curl
-publish curl one
-until_line 'data: one'
-id=$(sed -n 's/^id: //p' <<<"$lines" | tail -n 1)
-[ -n "$id" ] || fail "the event had no id"
-kill "$curl_pid"
-exec 4<&-
-publish curl two
-publish curl three
-stream curl -H "Last-Event-ID: $id"
-publish curl four
-until_line 'data: four'
-seen=$(sed -n 's/^data: //p' <<<"$lines" | tr '\n' ' ')
-[ "$seen" = "two three four " ] || fail "curl resumed with '$seen'"
-kill "$curl_pid"
-exec 4<&-
-echo "  curl: received, resumed"
+with_curl() {
+    local id seen
+    stream curl
+    publish curl one
+    until_line 'data: one'
+    id=$(sed -n 's/^id: //p' <<<"$lines" | tail -n 1)
+    [ -n "$id" ] || fail "the event had no id"
+    kill "$curl_pid"
+    exec 4<&-
+    publish curl two
+    publish curl three
+    stream curl -H "Last-Event-ID: $id"
+    publish curl four
+    until_line 'data: four'
+    seen=$(sed -n 's/^data: //p' <<<"$lines" | tr '\n' ' ')
+    [ "$seen" = "two three four " ] || fail "curl resumed with '$seen'"
+    kill "$curl_pid"
+    exec 4<&-
+    echo "  curl: received, resumed"
+}
 
 # ---- npm eventsource -----------------------------------------------------------------------------------------------
 
@@ -133,8 +142,10 @@ source.close();
 relay.close();
 cut.forEach((end) => end());
 CLIENT
-timeout 60 node "$scratch/client.mjs" "$base" || fail "the npm eventsource client failed"
-echo "  npm eventsource: received, reconnected by itself, resumed"
+with_node() {
+    timeout 60 node "$scratch/client.mjs" "$base" || fail "the npm eventsource client failed"
+    echo "  npm eventsource: received, reconnected by itself, resumed"
+}
 
 # ---- Python httpx-sse ----------------------------------------------------------------------------------------------
 
@@ -178,17 +189,33 @@ with httpx.Client(timeout=20, trust_env=False) as client:
         seen = [json.loads(next(received).data)["n"] for _ in range(3)]
         assert seen == [2, 3, 4], seen
 CLIENT
-timeout 60 "$scratch/venv/bin/python" "$scratch/client.py" "$base" || fail "the Python httpx-sse client failed"
-echo "  Python httpx-sse: received, resumed"
+with_python() {
+    timeout 60 "$scratch/venv/bin/python" "$scratch/client.py" "$base" || fail "the Python httpx-sse client failed"
+    echo "  Python httpx-sse: received, resumed"
+}
 
 # ---- the end -------------------------------------------------------------------------------------------------------
 
-stream machine
-kill -TERM "$server"
-status=0
-wait "$server" || status=$?
-[ "$status" -eq 0 ] || fail "live exited with $status"
-status=0
-wait "$curl_pid" || status=$?
-[ "$status" -eq 0 ] || fail "the server's end broke curl's stream off: curl exited with $status"
-echo "clients.sh: every client received and resumed, and the server's end was clean"
+the_end() {
+    local status
+    stream machine
+    kill -TERM "$server"
+    status=0
+    wait "$server" || status=$?
+    [ "$status" -eq 0 ] || fail "live exited with $status"
+    status=0
+    wait "$curl_pid" || status=$?
+    [ "$status" -eq 0 ] || fail "the server's end broke curl's stream off: curl exited with $status"
+    exec 4<&-
+    echo "  the server's end was clean"
+}
+
+for options in "" --reactor; do
+    # shellcheck disable=SC2086 # none, or one
+    start $options
+    with_curl
+    with_node
+    with_python
+    the_end
+done
+echo "clients.sh: every client received and resumed over both engines"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Looks for undefined behaviour with miri: the unit tests of the library and the stress tests, at the small sizes that
-# they take under `cfg(miri)`. Unlike the models, this runs the real crossbeam-epoch, arc-swap and dashmap.
+# Looks for undefined behaviour with miri: the unit tests of the library, some of those of the reactor's shards with
+# simulated sockets, and the stress tests, at the small sizes that they take under `cfg(miri)`. Unlike the models, this runs
+# the real crossbeam-epoch, arc-swap and dashmap.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . ci/nightly.sh
@@ -15,4 +16,8 @@ export MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-ignore-leaks ${MIRIFLAGS-}"
 cargo "+$nightly" miri setup
 # Skipped, because of time alone: it encodes 270 KB of text, which keeps miri busy for many minutes. It has no threads.
 cargo "+$nightly" miri test --target-dir target/miri --lib -- --skip segments_are_sealed_by_bytes
+# Three ends of a connection; the other tests of the reactor take too long here. The reactor itself has no unsafe code: what is
+# looked at is how it reads the log.
+cargo "+$nightly" miri test --target-dir target/miri --features reactor --lib -- \
+    a_closed_topic_ends_its_streams who_takes_no_byte too_much_input
 cargo "+$nightly" miri test --target-dir target/miri --test stress

@@ -27,6 +27,7 @@
 //! | dropping a [`Subscription`] | wait-free; emptying a group of 4,096 is lock-free; the last one of a topic takes the lock of one map shard for one probe |
 //! | [`Hub::close`], [`Hub::topics`], [`Hub::keys`] | one map shard's lock after the other |
 //! | heartbeats, ages, idle topics | one thread of the hub's; a topic takes its inbox lock when it turns from idle to active |
+//! | a publish that wakes a shard of a `Reactor` | lock-free, and a system call if the shard sleeps; its thread serves the connections, a bounded part at a time |
 //!
 //! Freed memory goes through epochs: a thread that is preempted inside a publish or a read, or that holds a [`Batch`],
 //! delays it for the whole process.
@@ -37,8 +38,11 @@
 //! |---|---|
 //! | `axum` (default) | `Sse` as an axum response |
 //! | `http-body` | `Sse` and `SseBody` for anything that takes an `http_body::Body` |
+//! | `reactor` | `Reactor`: a few threads that own the sockets of very many streams. Unix only |
+//! | `serve` | `serve`: an axum router over HTTP whose streams run on a reactor, in clear text or behind a proxy that ends TLS |
 //!
-//! The core needs no runtime: any executor polls a subscription, and publishing works on any thread.
+//! The core needs no runtime: any executor polls a subscription, and publishing works on any thread. Neither does `reactor`;
+//! `serve` runs inside tokio.
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("fanfare keeps 62-bit offsets in pointer-sized words and needs a 64-bit target");
@@ -92,7 +96,7 @@ pub use transport::{IntoListener, PeerAddr, Serve, ServeError, serve};
 #[cfg(feature = "http-body")]
 pub use transport::{Sse, SseBody};
 
-/// The examples of the README, compiled and run with the doctests.
-#[cfg(doctest)]
+/// The examples of the README, compiled and run with the doctests, where the features that they show are on.
+#[cfg(all(doctest, feature = "serve"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

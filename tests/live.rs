@@ -1,5 +1,7 @@
 //! The example `live`, as its users meet it: the built binary, real sockets, bytes.
 //!
+//! Every case runs over both engines: `axum::serve`, and the reactor (`--reactor`).
+//!
 //! What the server streams is read by an independent parser, `eventsource-stream`. Nothing here sleeps: every wait is
 //! for a condition, and [`within`] bounds it.
 
@@ -41,7 +43,7 @@ fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     let binary = profile.join("examples").join(format!("live{EXE_SUFFIX}"));
-    let hint = "`cargo test` builds it; with `--test live` run `cargo build --example live` first";
+    let hint = "`cargo test --all-features` builds it; with `--test live` run `cargo build --features serve --example live` first";
     let built = binary
         .metadata()
         .unwrap_or_else(|error| panic!("{}: {error}; {hint}", binary.display()));
@@ -61,16 +63,75 @@ fn binary() -> PathBuf {
     binary
 }
 
+/// What carries the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Engine {
+    Axum,
+    Reactor,
+}
+
+impl Engine {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Axum => &[],
+            Self::Reactor => &["--reactor", "--shards", "2"],
+        }
+    }
+}
+
+/// Makes a test of each case for each engine. A case that is missing here is unused code, which does not pass the lints.
+macro_rules! over_both_engines {
+    ($($(#[$condition:meta])* $case:ident,)*) => {
+        mod axum {
+            $($(#[$condition])* #[tokio::test] async fn $case() { super::$case(super::Engine::Axum).await; })*
+        }
+        mod reactor {
+            $($(#[$condition])* #[tokio::test] async fn $case() { super::$case(super::Engine::Reactor).await; })*
+        }
+    };
+}
+
+over_both_engines! {
+    an_event_reaches_every_subscriber_of_its_topic_and_no_other,
+    publishing_to_nobody_is_no_error,
+    text_keeps_its_lines,
+    json_keeps_its_value_over_lines,
+    a_name_becomes_the_type_of_the_event,
+    topics_are_percent_decoded,
+    the_demo_topic_speaks_by_itself,
+    resuming_neither_misses_nor_repeats,
+    an_id_of_another_life_is_told_as_a_lag,
+    what_is_no_longer_kept_is_counted,
+    the_page_is_one_file,
+    stats_count,
+    what_cannot_be_published_is_refused_with_a_reason,
+    a_body_up_to_the_limit_is_taken_and_not_one_byte_more,
+    topics_have_a_limit_and_those_that_exist_go_on,
+    what_cannot_be_watched_is_refused_with_a_reason,
+    unknown_routes_and_wrong_methods_are_told,
+    an_address_in_use_is_told_and_is_no_panic,
+    an_impossible_address_is_told_and_is_no_panic,
+    #[cfg(unix)]
+    a_signal_ends_every_stream_and_the_server,
+}
+
 /// A running `live`, killed when dropped.
 struct Server {
+    engine: Engine,
     child: Child,
     address: String,
 }
 
 impl Server {
-    async fn start() -> Self {
-        let mut child = Command::new(binary())
+    async fn start(engine: Engine) -> Self {
+        Self::run(engine, Command::new(binary())).await
+    }
+
+    /// Runs `command`, which takes the options of `live`.
+    async fn run(engine: Engine, mut command: Command) -> Self {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--workers", "2"])
+            .args(engine.options())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -83,6 +144,7 @@ impl Server {
             .unwrap();
         let (_, address) = first.split_once("http://").unwrap();
         Self {
+            engine,
             child,
             address: address.trim().to_owned(),
         }
@@ -159,9 +221,22 @@ impl Server {
         let head = read_head(&mut reader).await;
         assert_eq!(head.status, 200, "{head:?}");
         assert_eq!(head.header("content-type"), Some("text/event-stream"));
-        assert_eq!(head.header("transfer-encoding"), Some("chunked"));
-        let chunks = stream::unfold(reader, |mut reader| async move {
-            match read_chunk(&mut reader).await {
+        let engine = self.engine;
+        match engine {
+            Engine::Axum => assert_eq!(head.header("transfer-encoding"), Some("chunked")),
+            // The end of the connection is the end of the stream.
+            Engine::Reactor => {
+                assert_eq!(head.header("transfer-encoding"), None);
+                assert_eq!(head.header("content-length"), None);
+                assert_eq!(head.header("connection"), Some("close"));
+            }
+        }
+        let chunks = stream::unfold(reader, move |mut reader| async move {
+            let chunk = match engine {
+                Engine::Axum => read_chunk(&mut reader).await,
+                Engine::Reactor => read_some(&mut reader).await,
+            };
+            match chunk {
                 Ok(chunk) if chunk.is_empty() => None,
                 chunk => Some((chunk, reader)),
             }
@@ -248,6 +323,13 @@ async fn read_chunk(reader: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
     Ok(chunk)
 }
 
+/// What there is of a body that ends with its connection; empty for the end, an error if the connection was reset.
+async fn read_some(reader: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
+    let bytes = reader.fill_buf().await?.to_vec();
+    reader.consume(bytes.len());
+    Ok(bytes)
+}
+
 /// One open event stream.
 struct Events {
     stream: Pin<Box<dyn Stream<Item = Result<Event, EventStreamError<io::Error>>> + Send>>,
@@ -269,7 +351,7 @@ impl Events {
         events
     }
 
-    /// Reads until the last chunk.
+    /// Reads until the end of the stream, which has to be in order.
     async fn end(&mut self) {
         while let Some(event) = within("the end of the stream", self.stream.next()).await {
             event.expect("the stream broke off");
@@ -279,9 +361,8 @@ impl Events {
 
 // ------------------------------------------------------------------------------------------------ delivery
 
-#[tokio::test]
-async fn an_event_reaches_every_subscriber_of_its_topic_and_no_other() {
-    let server = Server::start().await;
+async fn an_event_reaches_every_subscriber_of_its_topic_and_no_other(engine: Engine) {
+    let server = Server::start(engine).await;
     let mut first = server.events("orders", "").await;
     let mut second = server.events("orders", "").await;
     let mut other = server.events("bills", "").await;
@@ -302,16 +383,14 @@ async fn an_event_reaches_every_subscriber_of_its_topic_and_no_other() {
     assert_eq!(other.next().await.data, "for the other");
 }
 
-#[tokio::test]
-async fn publishing_to_nobody_is_no_error() {
-    let server = Server::start().await;
+async fn publishing_to_nobody_is_no_error(engine: Engine) {
+    let server = Server::start(engine).await;
     let receipt = server.publish_text("nobody", "hello").await;
     assert_eq!(receipt["subscribers"], 0);
 }
 
-#[tokio::test]
-async fn text_keeps_its_lines() {
-    let server = Server::start().await;
+async fn text_keeps_its_lines(engine: Engine) {
+    let server = Server::start(engine).await;
     let mut events = server.events("text", "").await;
     let cases = [
         ("one", "one"),
@@ -332,9 +411,8 @@ async fn text_keeps_its_lines() {
     }
 }
 
-#[tokio::test]
-async fn json_keeps_its_value_over_lines() {
-    let server = Server::start().await;
+async fn json_keeps_its_value_over_lines(engine: Engine) {
+    let server = Server::start(engine).await;
     let mut events = server.events("json", "").await;
     let pretty = "{\n  \"a\": [1,\r\n 2],\n\t\"b\": \"line\\nbreak\"\n}";
     server
@@ -344,9 +422,8 @@ async fn json_keeps_its_value_over_lines() {
     assert_eq!(seen, serde_json::from_str::<Value>(pretty).unwrap());
 }
 
-#[tokio::test]
-async fn a_name_becomes_the_type_of_the_event() {
-    let server = Server::start().await;
+async fn a_name_becomes_the_type_of_the_event(engine: Engine) {
+    let server = Server::start(engine).await;
     let mut events = server.events("named", "").await;
     server
         .publish_text("named?event=tick%20t%C3%B6ck", "x")
@@ -356,9 +433,8 @@ async fn a_name_becomes_the_type_of_the_event() {
     assert_eq!(events.next().await.event, "message");
 }
 
-#[tokio::test]
-async fn topics_are_percent_decoded() {
-    let server = Server::start().await;
+async fn topics_are_percent_decoded(engine: Engine) {
+    let server = Server::start(engine).await;
     let mut events = server.events("a%2Fb%20%E4%B8%96", "").await;
     server.publish_text("a%2fb%20%e4%b8%96", "x").await;
     assert_eq!(events.next().await.data, "x");
@@ -369,9 +445,8 @@ async fn topics_are_percent_decoded() {
     assert_eq!(server.publish_text(&longest, "x").await["subscribers"], 0);
 }
 
-#[tokio::test]
-async fn the_demo_topic_speaks_by_itself() {
-    let server = Server::start().await;
+async fn the_demo_topic_speaks_by_itself(engine: Engine) {
+    let server = Server::start(engine).await;
     let mut events = server.events("machine", "").await;
     let (mut own, mut host) = (false, !cfg!(target_os = "linux"));
     while !(own && host) {
@@ -397,9 +472,8 @@ async fn the_demo_topic_speaks_by_itself() {
 
 // ------------------------------------------------------------------------------------------------ resuming
 
-#[tokio::test]
-async fn resuming_neither_misses_nor_repeats() {
-    let server = Server::start().await;
+async fn resuming_neither_misses_nor_repeats(engine: Engine) {
+    let server = Server::start(engine).await;
     let mut events = server.events("log", "").await;
     for n in 0..3 {
         server.publish_text("log", &n.to_string()).await;
@@ -432,9 +506,8 @@ async fn resuming_neither_misses_nor_repeats() {
     assert_eq!(resumed.next().await.data, "1");
 }
 
-#[tokio::test]
-async fn an_id_of_another_life_is_told_as_a_lag() {
-    let server = Server::start().await;
+async fn an_id_of_another_life_is_told_as_a_lag(engine: Engine) {
+    let server = Server::start(engine).await;
     server.publish_text("log", "old").await;
     let mut events = server.resume("log", "00c0ffee00c0ffee-7").await;
     server.publish_text("log", "new").await;
@@ -450,9 +523,8 @@ async fn an_id_of_another_life_is_told_as_a_lag() {
     assert_eq!(data, "new");
 }
 
-#[tokio::test]
-async fn what_is_no_longer_kept_is_counted() {
-    let server = Server::start().await;
+async fn what_is_no_longer_kept_is_counted(engine: Engine) {
+    let server = Server::start(engine).await;
     let first = server.publish_text("log", "first").await["id"]
         .as_str()
         .unwrap()
@@ -479,9 +551,8 @@ async fn what_is_no_longer_kept_is_counted() {
 
 // ------------------------------------------------------------------------------------------------ the other routes
 
-#[tokio::test]
-async fn the_page_is_one_file() {
-    let server = Server::start().await;
+async fn the_page_is_one_file(engine: Engine) {
+    let server = Server::start(engine).await;
     let page = server.get("/").await;
     assert_eq!(page.status, 200);
     assert_eq!(
@@ -504,9 +575,8 @@ async fn the_page_is_one_file() {
     }
 }
 
-#[tokio::test]
-async fn stats_count() {
-    let server = Server::start().await;
+async fn stats_count(engine: Engine) {
+    let server = Server::start(engine).await;
     let _first = server.events("a", "").await;
     let _second = server.events("a", "").await;
     server.publish_text("a", "x").await;
@@ -525,6 +595,25 @@ async fn stats_count() {
         stats["uptime_s"].is_number() && stats["rates"]["published_per_s"].is_number(),
         "{stats}"
     );
+    let stats_of_engine = &stats["engine"];
+    match engine {
+        Engine::Axum => assert_eq!(
+            *stats_of_engine,
+            serde_json::json!({"name": "axum", "reactor": null})
+        ),
+        Engine::Reactor => {
+            assert_eq!(stats_of_engine["name"], "reactor");
+            let reactor = &stats_of_engine["reactor"];
+            assert_eq!(reactor["connections"], 2, "{stats}");
+            assert_eq!(
+                reactor["connections_per_shard"],
+                serde_json::json!([1, 1]),
+                "{stats}"
+            );
+            assert_eq!(reactor["adopted"], 2, "{stats}");
+            assert_eq!(reactor["closed"]["by_peer"], 0, "{stats}");
+        }
+    }
     assert_eq!(
         stats["rss_bytes"].is_u64(),
         cfg!(target_os = "linux"),
@@ -532,11 +621,72 @@ async fn stats_count() {
     );
 }
 
-// ------------------------------------------------------------------------------------------------ refusals
+/// The counts of the reactor in `/stats`, once `condition` holds for them.
+async fn reactor_stats(server: &Server, condition: impl Fn(&Value) -> bool) {
+    let ask = async {
+        loop {
+            let stats = server.get("/stats").await.json();
+            if condition(&stats["engine"]["reactor"]) {
+                break;
+            }
+        }
+    };
+    within("the reactor's counts", ask).await;
+}
 
 #[tokio::test]
-async fn what_cannot_be_published_is_refused_with_a_reason() {
-    let server = Server::start().await;
+async fn the_reactor_counts_who_left() {
+    let server = Server::start(Engine::Reactor).await;
+    let _stays = server.events("a", "").await;
+    drop(server.events("a", "").await);
+    reactor_stats(&server, |reactor| {
+        reactor["connections"] == 1
+            && (reactor["closed"]["by_peer"] == 1 || reactor["closed"]["reset"] == 1)
+    })
+    .await;
+}
+
+/// Without descriptors connections wait, the log says so, and they are served when there are some again.
+#[cfg(unix)]
+#[tokio::test]
+async fn running_out_of_descriptors_is_logged_and_passes() {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""])
+        .arg(binary())
+        .stderr(Stdio::piped());
+    let mut server = Server::run(Engine::Reactor, command).await;
+    let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines();
+
+    let mut clients = Vec::new();
+    for _ in 0..80 {
+        // The system completes connections that nobody has accepted yet.
+        let mut client = server.connect().await;
+        let request = b"GET /events/t HTTP/1.1\r\nHost: live\r\n\r\n";
+        within("the request to be taken", client.write_all(request))
+            .await
+            .unwrap();
+        clients.push(client);
+    }
+    let line = within("a line in the log", log.next_line())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        line.contains("WARN") && line.contains("connections are not accepted"),
+        "{line}"
+    );
+    clients.clear();
+    reactor_stats(&server, |reactor| reactor["connections"] == 0).await;
+    let mut events = server.events("t", "").await;
+    server.publish_text("t", "served again").await;
+    assert_eq!(events.next().await.data, "served again");
+}
+
+// ------------------------------------------------------------------------------------------------ refusals
+
+async fn what_cannot_be_published_is_refused_with_a_reason(engine: Engine) {
+    let server = Server::start(engine).await;
     let json = "application/json";
     let text = "text/plain";
     let long_topic = format!("/publish/{}", "t".repeat(129));
@@ -572,9 +722,8 @@ async fn what_cannot_be_published_is_refused_with_a_reason() {
     assert_eq!(events.next().await.data, "the only one");
 }
 
-#[tokio::test]
-async fn a_body_up_to_the_limit_is_taken_and_not_one_byte_more() {
-    let server = Server::start().await;
+async fn a_body_up_to_the_limit_is_taken_and_not_one_byte_more(engine: Engine) {
+    let server = Server::start(engine).await;
     let mut events = server.events("t", "").await;
     server.publish_text("t", &"x".repeat(BODY_LIMIT)).await;
     assert_eq!(events.next().await.data.len(), BODY_LIMIT);
@@ -603,9 +752,8 @@ async fn a_body_up_to_the_limit_is_taken_and_not_one_byte_more() {
     assert!(message.contains(&BODY_LIMIT.to_string()), "{message}");
 }
 
-#[tokio::test]
-async fn topics_have_a_limit_and_those_that_exist_go_on() {
-    let server = Server::start().await;
+async fn topics_have_a_limit_and_those_that_exist_go_on(engine: Engine) {
+    let server = Server::start(engine).await;
     let mut made = 0;
     let refusal = loop {
         let path = format!("/publish/t{made}");
@@ -627,9 +775,8 @@ async fn topics_have_a_limit_and_those_that_exist_go_on() {
     assert_eq!(events.next().await.data, "still here");
 }
 
-#[tokio::test]
-async fn what_cannot_be_watched_is_refused_with_a_reason() {
-    let server = Server::start().await;
+async fn what_cannot_be_watched_is_refused_with_a_reason(engine: Engine) {
+    let server = Server::start(engine).await;
     for path in ["/events/", "/events/a%7Fb", "/events/%ff", "/events/%2e%2e"] {
         assert_eq!(
             server.get(path).await.error(400).0,
@@ -651,9 +798,8 @@ async fn what_cannot_be_watched_is_refused_with_a_reason() {
     );
 }
 
-#[tokio::test]
-async fn unknown_routes_and_wrong_methods_are_told() {
-    let server = Server::start().await;
+async fn unknown_routes_and_wrong_methods_are_told(engine: Engine) {
+    let server = Server::start(engine).await;
     for path in [
         "/nothing",
         "/events",
@@ -680,11 +826,11 @@ async fn unknown_routes_and_wrong_methods_are_told() {
 
 // ------------------------------------------------------------------------------------------------ start and end
 
-#[tokio::test]
-async fn an_address_in_use_is_told_and_is_no_panic() {
-    let server = Server::start().await;
+async fn an_address_in_use_is_told_and_is_no_panic(engine: Engine) {
+    let server = Server::start(engine).await;
     let second = Command::new(binary())
         .args(["--listen", &server.address])
+        .args(engine.options())
         .kill_on_drop(true)
         .output();
     let Output {
@@ -704,10 +850,10 @@ async fn an_address_in_use_is_told_and_is_no_panic() {
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
 }
 
-#[tokio::test]
-async fn an_impossible_address_is_told_and_is_no_panic() {
+async fn an_impossible_address_is_told_and_is_no_panic(engine: Engine) {
     let run = Command::new(binary())
         .args(["--listen", "nonsense"])
+        .args(engine.options())
         .kill_on_drop(true)
         .output();
     let Output { status, stderr, .. } = within("the server to give up", run).await.unwrap();
@@ -719,12 +865,11 @@ async fn an_impossible_address_is_told_and_is_no_panic() {
     );
 }
 
-/// Every stream gets its last chunk, and nothing is waited for: not even a connection that never asked.
+/// Every stream gets its end, and nothing is waited for: not even a connection that never asked.
 #[cfg(unix)]
-#[tokio::test]
-async fn a_signal_ends_every_stream_and_the_server() {
+async fn a_signal_ends_every_stream_and_the_server(engine: Engine) {
     for signal in ["TERM", "INT"] {
-        let mut server = Server::start().await;
+        let mut server = Server::start(engine).await;
         let silent = server.connect().await;
         let mut streams = Vec::new();
         for topic in ["a", "a", "b", "machine"] {

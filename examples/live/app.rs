@@ -11,6 +11,8 @@ use fanfare::{
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::engine::{Engine, EngineStats};
+
 /// Largest body of a publish, in bytes, and so about the largest event.
 pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
 
@@ -45,6 +47,7 @@ struct Shared {
     deliveries: AtomicU64,
     /// Written by the demo feed, twice a second.
     rates: watch::Receiver<Rates>,
+    engine: Engine,
     started: Instant,
 }
 
@@ -57,6 +60,8 @@ pub(crate) struct Stats {
     deliveries: u64,
     rates: Rates,
     uptime_s: f64,
+    /// What carries the streams.
+    engine: EngineStats,
     /// Resident memory of this process; `null` where `/proc` does not tell.
     rss_bytes: Option<u64>,
     /// The topics with the most subscribers, at most 50.
@@ -78,7 +83,7 @@ pub(crate) enum Refused<E> {
 }
 
 impl App {
-    pub(crate) fn new(rates: watch::Receiver<Rates>) -> Result<Self, ConfigError> {
+    pub(crate) fn new(engine: Engine, rates: watch::Receiver<Rates>) -> Result<Self, ConfigError> {
         let hub = Hub::builder()
             // A browser that lost its connection comes back with Last-Event-ID: keep what it missed.
             .history(true)
@@ -90,6 +95,7 @@ impl App {
         let shared = Shared {
             deliveries: AtomicU64::new(0),
             rates,
+            engine,
             started: Instant::now(),
         };
         Ok(Self {
@@ -173,6 +179,7 @@ impl App {
             deliveries,
             rates: *self.shared.rates.borrow(),
             uptime_s: (self.shared.started.elapsed().as_secs_f64() * 10.0).round() / 10.0,
+            engine: self.shared.engine.stats(),
             rss_bytes: crate::machine::resident_bytes(),
             top,
         }

@@ -2,7 +2,8 @@
 //! alive because the machine itself speaks on it.
 //!
 //! ```text
-//! cargo run --release --example live
+//! cargo run --release --features serve --example live
+//! cargo run --release --features serve --example live -- --reactor
 //! ```
 //!
 //! ```text
@@ -11,10 +12,12 @@
 //!                                 └──────────────────► GET /stats          counts, rates, memory
 //! ```
 //!
-//! Read [`app`] for the engine as an application embeds it, [`routes`] for HTTP, [`machine`] for the demo topic.
+//! Read [`app`] for the hub as an application embeds it, [`routes`] for HTTP, [`engine`] for the two ways to serve the
+//! same routes, [`machine`] for the demo topic.
 //! It is a demonstration: whoever reaches the port may publish, so it listens on the loopback address unless told else.
 
 mod app;
+mod engine;
 mod error;
 mod machine;
 mod routes;
@@ -25,14 +28,14 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::app::{App, Rates};
+use crate::engine::Engine;
 
-/// Longest wait, after the hub is closed, for requests that are still being answered.
+/// Longest wait, after the hub is closed, for requests that are still being answered and events that are on their way.
 const DRAIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Parser)]
@@ -48,10 +51,23 @@ struct Options {
     /// Worker threads of the runtime [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     workers: Option<u16>,
+
+    /// Streams run on the reactor: a few threads that own the sockets, and no task for a connection
+    #[arg(long)]
+    reactor: bool,
+
+    /// Threads of the reactor [default: one for each core]
+    #[arg(long, value_name = "N", requires = "reactor", value_parser = clap::value_parser!(u16).range(1..=512))]
+    shards: Option<u16>,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    // Warnings, such as that connections wait because there are no more descriptors.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(io::stderr)
+        .init();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -68,10 +84,11 @@ fn run(options: &Options) -> Result<(), Failure> {
         runtime.worker_threads(usize::from(workers));
     }
     let runtime = runtime.enable_all().build().map_err(Failure::Runtime)?;
-    runtime.block_on(serve(&options.listen))
+    runtime.block_on(serve(options))
 }
 
-async fn serve(listen: &str) -> Result<(), Failure> {
+async fn serve(options: &Options) -> Result<(), Failure> {
+    let listen = options.listen.as_str();
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| Failure::Bind {
@@ -82,8 +99,13 @@ async fn serve(listen: &str) -> Result<(), Failure> {
     // Before the address is printed: whoever reads it may send a signal at once.
     let stop = stop_signal().map_err(Failure::Signal)?;
 
+    let engine = if options.reactor {
+        Engine::reactor(options.shards).map_err(Failure::Reactor)?
+    } else {
+        Engine::Axum
+    };
     let (rates_in, rates) = watch::channel(Rates::default());
-    let app = App::new(rates).map_err(Failure::Hub)?;
+    let app = App::new(engine.clone(), rates).map_err(Failure::Hub)?;
     tokio::spawn(machine::speak(app.clone(), rates_in));
     greet(address);
 
@@ -91,13 +113,11 @@ async fn serve(listen: &str) -> Result<(), Failure> {
     let hub = app.hub().clone();
     let closing = async move {
         stop.await;
-        // Ends every SSE body, so that the connections below have nothing left to wait for.
+        // Ends every stream, so that the connections below have nothing left to wait for.
         hub.close();
         stopping.send_replace(true);
     };
-    // A frame is one small write: Nagle's algorithm would only hold it back.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let serving = axum::serve(listener, routes::router(app)).with_graceful_shutdown(closing);
+    let serving = engine.serve(listener, routes::router(app), closing);
 
     let overdue = async move {
         // An error would mean that the sender is gone, which is as good a reason to stop.
@@ -105,7 +125,7 @@ async fn serve(listen: &str) -> Result<(), Failure> {
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
-        served = serving.into_future() => served.map_err(Failure::Serve),
+        served = serving => served.map_err(Failure::Serve),
         () = overdue => Ok(()),
     }
 }
@@ -165,6 +185,7 @@ Ctrl-C ends every stream and exits.
 enum Failure {
     Runtime(io::Error),
     Hub(fanfare::ConfigError),
+    Reactor(fanfare::ReactorError),
     Signal(io::Error),
     Bind { listen: String, error: io::Error },
     Serve(io::Error),
@@ -175,6 +196,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Runtime(error) => write!(f, "cannot start the runtime: {error}"),
             Self::Hub(error) => write!(f, "cannot build the hub: {error}"),
+            Self::Reactor(error) => write!(f, "cannot start the reactor: {error}"),
             Self::Signal(error) => write!(f, "cannot listen for signals: {error}"),
             Self::Serve(error) => write!(f, "cannot serve: {error}"),
             Self::Bind { listen, error } if error.kind() == io::ErrorKind::AddrInUse => write!(

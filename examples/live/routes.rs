@@ -40,13 +40,16 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a browser is told to wait before it reconnects.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The streaming route.
+pub(crate) const EVENTS: &str = "/events/{topic}";
+
 const ROUTES: &str = "GET /, GET /events/{topic}, POST /publish/{topic}, GET /stats";
 
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/events/", get(no_topic))
-        .route("/events/{topic}", get(events))
+        .route(EVENTS, get(events))
         .route("/publish/", post(no_topic))
         .route("/publish/{topic}", post(publish))
         .route("/stats", get(stats))
