@@ -38,7 +38,8 @@
 //! |---|---|
 //! | `axum` (default) | `Sse` as an axum response |
 //! | `http-body` | `Sse` and `SseBody` for anything that takes an `http_body::Body` |
-//! | `reactor` | `Reactor`: a few threads that own the sockets of very many streams. Unix only |
+//! | `reactor` | `Reactor`: a few threads that own the sockets of very many streams |
+//! | `tasks` | the reactor on systems other than Unix: a tokio task for each connection |
 //! | `serve` | `serve`: an axum router over HTTP whose streams run on a reactor, in clear text or behind a proxy that ends TLS |
 //!
 //! The core needs no runtime: any executor polls a subscription, and publishing works on any thread. Neither does `reactor`;
@@ -83,7 +84,7 @@ pub use position::{Lag, LagPolicy};
 pub use stats::HubStats;
 pub use subscription::{Batch, Item, Readiness, Subscription};
 pub use topic::{Published, Topic};
-#[cfg(feature = "_simulate")]
+#[cfg(all(feature = "_simulate", unix, not(fanfare_tasks)))]
 #[doc(hidden)]
 pub use transport::reactor::simulate::SimulatedShard;
 #[cfg(feature = "reactor")]
@@ -92,7 +93,7 @@ pub use transport::reactor::{
     ReactorStats,
 };
 #[cfg(feature = "serve")]
-pub use transport::{IntoListener, PeerAddr, Serve, ServeError, serve};
+pub use transport::{IntoListener, PeerAddr, ReclaimError, Serve, ServeError, reclaim, serve};
 #[cfg(feature = "http-body")]
 pub use transport::{Sse, SseBody};
 

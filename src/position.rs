@@ -98,7 +98,7 @@ impl Position {
     }
 
     /// Goes on to `offset`, which is not before where it stands.
-    #[cfg(feature = "reactor")]
+    #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
     pub(crate) fn advance_to(&mut self, topic: &TopicCore, offset: u64) {
         let guard = epoch::pin();
         let mut reader = Reader::new(&topic.log, &guard, &mut self.cursor);
@@ -112,7 +112,7 @@ impl Position {
     }
 
     /// Reads to the end without looking at anything.
-    #[cfg(feature = "reactor")]
+    #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
     pub(crate) fn skim(&mut self, topic: &TopicCore) {
         let guard = epoch::pin();
         let end = topic.log.end(&guard);

@@ -363,7 +363,7 @@ impl Subscription {
 }
 
 /// What a transport needs whose readers share one subscription.
-#[cfg(feature = "reactor")]
+#[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
 impl Subscription {
     /// A subscription that reads for subscribers who are counted on `topic` already.
     pub(crate) fn for_others(topic: &Arc<TopicCore>, policy: LagPolicy) -> Self {

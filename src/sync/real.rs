@@ -10,17 +10,17 @@ pub(crate) use std::sync::atomic::{
 };
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 pub(crate) use std::thread::Builder as ThreadBuilder;
-#[cfg(feature = "reactor")]
+#[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
 pub(crate) use std::thread::{JoinHandle, ThreadId};
 
-#[cfg(feature = "reactor")]
+#[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub(crate) fn this_thread() -> ThreadId {
     std::thread::current().id()
 }
 
 /// Cores that this process may use.
-#[cfg(feature = "reactor")]
+#[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
 pub(crate) fn core_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -31,7 +31,7 @@ pub(crate) type HostArc<T> = std::sync::Arc<T>;
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
 
 /// A lock-free queue without a bound.
-#[cfg(feature = "reactor")]
+#[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
 pub(crate) type Queue<T> = crossbeam_queue::SegQueue<T>;
 
 /// Makes a weak reference; a function because loom's `Arc` has none.

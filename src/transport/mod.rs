@@ -10,5 +10,5 @@ mod slot;
 mod sse;
 
 #[cfg(feature = "serve")]
-pub use serve::{IntoListener, PeerAddr, Serve, ServeError, serve};
+pub use serve::{IntoListener, PeerAddr, ReclaimError, Serve, ServeError, reclaim, serve};
 pub use sse::{Sse, SseBody};

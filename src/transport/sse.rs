@@ -212,6 +212,12 @@ impl SseBody {
     pub fn subscription(&self) -> &Subscription {
         &self.subscription
     }
+
+    /// Whether the chunk that was given last is the last one, because a reader lagged whose policy is to end then.
+    #[cfg(all(feature = "reactor", any(not(unix), fanfare_tasks)))]
+    pub(super) fn is_last(&self) -> bool {
+        self.ended
+    }
 }
 
 impl Body for SseBody {

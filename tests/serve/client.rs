@@ -23,6 +23,13 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
+
+    /// Whether the body is a stream of the reactor's: only its answers say that they close, and are not framed.
+    pub(crate) fn is_on_reactor(&self) -> bool {
+        self.header("connection") == "close"
+            && self.header("transfer-encoding").is_empty()
+            && self.header("content-length").is_empty()
+    }
 }
 
 impl Client {

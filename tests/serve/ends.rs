@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use fanfare::{AdoptError, CloseReason, Event, Hub, Reactor};
+use fanfare::{AdoptError, CloseReason, Event, Hub, LagPolicy, Reactor, ReactorBuilder};
 
 use crate::common::{BOUND, eventually};
 
@@ -20,6 +20,15 @@ struct Setting {
 
 /// A client that has its stream.
 fn setting() -> Setting {
+    setting_with(LagPolicy::Notify, |reactor| {
+        reactor.stall_timeout(Duration::from_millis(50))
+    })
+}
+
+fn setting_with(
+    policy: LagPolicy,
+    set_up: impl FnOnce(ReactorBuilder) -> ReactorBuilder,
+) -> Setting {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -27,8 +36,7 @@ fn setting() -> Setting {
         .unwrap();
     let inside = runtime.enter();
     let (reasons_in, reasons) = mpsc::channel();
-    let reactor = Reactor::builder()
-        .stall_timeout(Duration::from_millis(50))
+    let reactor = set_up(Reactor::builder())
         .send_buffer_bytes(4096)
         .on_close(move |closed| {
             // A test that has seen enough does not listen any more.
@@ -37,9 +45,14 @@ fn setting() -> Setting {
         .build()
         .unwrap();
     drop(inside);
-    let hub = Hub::builder().history(true).build().unwrap();
+    let hub = Hub::builder()
+        .history(true)
+        .heartbeat(Duration::from_millis(60))
+        .build()
+        .unwrap();
     let (client, socket) = pair();
-    let sse = hub.subscribe("a").unwrap().into_sse();
+    let subscription = hub.subscribe("a").unwrap();
+    let sse = subscription.lag_policy(policy).into_sse();
     reactor.adopt(socket, "the head\n", sse).unwrap();
     let mut setting = Setting {
         reactor,
@@ -73,7 +86,10 @@ impl Setting {
         let counts = [
             (CloseReason::TopicClosed, stats.topic_closed),
             (CloseReason::PeerClosed, stats.closed_by_peer),
+            (CloseReason::PeerReset, stats.reset_by_peer),
             (CloseReason::Stalled, stats.stalled),
+            (CloseReason::Idle, stats.idle),
+            (CloseReason::Lagged, stats.lagged),
             (CloseReason::TooMuchInput, stats.too_much_input),
             (CloseReason::Shutdown, stats.shut_down),
         ];
@@ -112,6 +128,36 @@ fn the_client_takes_nothing() {
         setting.reactor.connections() == 0
     });
     setting.ends(CloseReason::Stalled);
+}
+
+/// A full socket keeps the reader standing while the log goes on.
+#[test]
+fn the_client_comes_too_late() {
+    let mut setting = setting_with(LagPolicy::Disconnect, |reactor| reactor);
+    let text = "x".repeat(64 * 1024);
+    for _ in 0..1000 {
+        assert!(setting.hub.publish("a", Event::text(&text)).is_ok());
+    }
+    let mut all = String::new();
+    setting.client.read_to_string(&mut all).unwrap();
+    let told = all.lines().rev().nth(1).unwrap();
+    assert!(told.starts_with("data: {\"missed\":"), "{told:?}");
+    setting.ends(CloseReason::Lagged);
+}
+
+/// Signs of life are none of the topic's.
+#[test]
+fn nothing_is_published() {
+    let mut setting = setting_with(LagPolicy::Disconnect, |reactor| {
+        reactor
+            .stall_timeout(Duration::from_millis(500))
+            .idle_timeout(Duration::from_millis(300))
+    });
+    assert!(setting.hub.publish("a", Event::text("last")).is_ok());
+    let mut all = String::new();
+    setting.client.read_to_string(&mut all).unwrap();
+    assert!(all.contains("data: last\n\n:\n\n"), "{all:?}");
+    setting.ends(CloseReason::Idle);
 }
 
 #[test]

@@ -12,9 +12,11 @@ mod common;
 mod ends;
 mod heads;
 mod http2;
+mod kept;
 mod life;
 #[cfg(target_os = "linux")]
 mod limits;
+mod reclaim;
 mod server;
 mod storm;
 mod streams;

@@ -102,6 +102,23 @@ async fn panics(Path(when): Path<String>) -> StatusCode {
     panic!("as asked");
 }
 
+/// More than the buffers of two sockets hold, and every line another one.
+pub(crate) fn big_page() -> String {
+    use std::fmt::Write as _;
+
+    let mut page = String::new();
+    for number in 0..1_000_000 {
+        writeln!(page, "line {number}").unwrap();
+    }
+    page
+}
+
+/// Answers before it has the request's body, and takes the body afterwards.
+async fn early(body: Body) -> StatusCode {
+    tokio::spawn(axum::body::to_bytes(body, usize::MAX));
+    StatusCode::NO_CONTENT
+}
+
 /// Switches to a protocol that says everything back.
 async fn echo_upgrade(mut request: Request) -> Response {
     let upgrade = hyper::upgrade::on(&mut request);
@@ -135,6 +152,8 @@ fn router(app: App) -> Router {
     );
     Router::new()
         .route("/", get(|| async { "the page" }))
+        .route("/big", get(|| async { big_page() }))
+        .route("/early", post(early))
         .route("/echo", post(|body: Bytes| async move { body }))
         .route(
             "/peer/{any}",

@@ -21,13 +21,15 @@ impl Random {
     }
 }
 
-const REQUESTS: [&str; 6] = [
+const REQUESTS: [&str; 8] = [
     "GET /events/storm HTTP/1.1\r\nHost: h\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
     "GET /secret/storm HTTP/1.1\r\nHost: h\r\n\r\n",
     "GET /slow/storm HTTP/1.1\r\nHost: h\r\n\r\n",
     "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody",
     "GET /events/storm HTTP/1.1\r\nHo st: h\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /events/storm HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /slow/storm HTTP/1.1\r\nHost: h\r\n\r\n",
 ];
 
 #[test]

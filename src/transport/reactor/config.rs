@@ -23,6 +23,9 @@ pub enum ReactorError {
         /// The largest value that is accepted.
         most: u128,
     },
+    /// Connections are tasks on this system, and there is no tokio runtime here.
+    #[error("a reactor has to be built inside a tokio runtime on this system")]
+    NoRuntime,
     /// The system refused a poll or a thread.
     #[error("cannot start shard {shard}: {error}")]
     Start {
@@ -68,7 +71,7 @@ impl ReactorBuilder {
         }
     }
 
-    /// Threads that own connections, named `fanfare-shard-0` and so on. Connections are dealt to them evenly.
+    /// Where sockets are served by threads: how many, `fanfare-shard-0` and so on. Connections are dealt to them evenly.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
@@ -111,11 +114,12 @@ impl ReactorBuilder {
         self
     }
 
-    /// Starts the threads.
+    /// Starts the threads. Where connections are tasks, they are tasks of the tokio runtime that this is called in.
     ///
     /// # Errors
     ///
-    /// [`ReactorError`] if a limit is out of range, or the system refuses a thread or a poll.
+    /// [`ReactorError`] if a limit is out of range, the system refuses a thread or a poll, or a runtime is needed and there
+    /// is none.
     pub fn build(self) -> Result<Reactor, ReactorError> {
         const MS: fn(Duration) -> u128 = |d| d.as_millis();
         let ranges = [

@@ -11,9 +11,6 @@ use super::batch::End;
 use crate::position::Position;
 use crate::subscription::Subscription;
 
-/// Bytes that a client may send on a stream, where nothing is expected: a few pipelined requests.
-pub(super) const MAX_RECEIVED_BYTES: u32 = 64 * 1024;
-
 /// Names a connection of a shard; stale once the connection is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key {

@@ -15,12 +15,11 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::config::OnClose;
+use super::CloseReason;
 use super::connection::Key;
 use super::inbox::{Inbox, Rouse, Signal};
 use super::shard::{Joiner, Limits, Shard};
-use super::totals::Totals;
-use super::{CloseReason, Closed, ConnectionId};
+use super::totals::Teller;
 use crate::sync::{HostArc, Ordering, fence};
 use crate::unwind::FirstPanic;
 
@@ -220,28 +219,6 @@ impl Driver {
         }
         for gone in std::mem::take(&mut self.shard.gone) {
             self.teller.tell(gone.id, gone.reason);
-        }
-    }
-}
-
-/// Counts the connections of a shard out, and tells of them.
-#[derive(Clone)]
-pub(super) struct Teller {
-    pub(super) totals: HostArc<Totals>,
-    pub(super) shard: usize,
-    pub(super) on_close: Option<OnClose>,
-}
-
-impl Teller {
-    pub(super) fn tell(&self, id: u64, reason: CloseReason) {
-        self.totals.closed(self.shard, reason);
-        if let Some(on_close) = &self.on_close {
-            let closed = Closed {
-                connection: ConnectionId(id),
-                reason,
-            };
-            // A callback that panics has said so; the other connections still need this thread.
-            FirstPanic::default().run(|| on_close(&closed));
         }
     }
 }

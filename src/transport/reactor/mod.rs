@@ -1,44 +1,60 @@
 //! A million sockets at the cost of a cursor each: threads that own sockets and serve them from the log.
 //!
-//! **Role.** [`Reactor`] deals connections to its shards. A shard is one thread, one poll, and one subscription per topic; a
-//! connection is a socket and a place, with no task and no buffer.
+//! **Role.** [`Reactor`] is what applications see. Its engine is `shards` on Unix: a shard is one thread, one poll, and one
+//! subscription per topic; a connection is a socket and a place, with no task and no buffer. Elsewhere it is `tasks`: a
+//! connection is a task of tokio's. Limits, errors and counts are the same; `--cfg fanfare_tasks` builds the tasks on Unix,
+//! to be tested there.
 
-mod batch;
 mod config;
-mod connection;
-mod crowd;
-mod driver;
-mod inbox;
-mod shard;
-#[cfg(feature = "_simulate")]
-pub(crate) mod simulate;
-mod socket;
-#[cfg(test)]
-mod tests;
 mod totals;
+
+#[cfg(all(any(not(unix), fanfare_tasks), not(feature = "tasks")))]
+compile_error!("on this system the reactor runs on tokio: enable fanfare's feature `tasks`");
+
+#[cfg(all(unix, not(fanfare_tasks)))]
+mod batch;
+#[cfg(all(unix, not(fanfare_tasks)))]
+mod connection;
+#[cfg(all(unix, not(fanfare_tasks)))]
+mod crowd;
+#[cfg(all(unix, not(fanfare_tasks)))]
+mod driver;
+#[cfg(all(unix, not(fanfare_tasks)))]
+mod inbox;
+#[cfg(all(unix, not(fanfare_tasks)))]
+mod shard;
+#[cfg(all(unix, not(fanfare_tasks)))]
+mod shards;
+#[cfg(all(feature = "_simulate", unix, not(fanfare_tasks)))]
+pub(crate) mod simulate;
+#[cfg(all(unix, not(fanfare_tasks)))]
+mod socket;
+#[cfg(any(not(unix), fanfare_tasks))]
+mod tasks;
+#[cfg(test)]
+#[cfg(all(unix, not(fanfare_tasks)))]
+mod tests;
+#[cfg(all(unix, not(fanfare_tasks)))]
 mod wheel;
 
 use std::fmt;
-use std::io;
-use std::net::TcpStream;
+use std::io::{self, Read as _};
+use std::net::{Shutdown, TcpStream};
 
-use bytes::{Bytes, BytesMut};
-use smallvec::SmallVec;
+use bytes::Bytes;
 use socket2::SockRef;
 
-use config::OnClose;
 pub use config::{ReactorBuilder, ReactorError};
-use driver::{Command, Driver, ShardInbox, Teller};
-use shard::{Joiner, Limits};
-use totals::Totals;
-use wheel::Wheel;
+#[cfg(all(unix, not(fanfare_tasks)))]
+use shards::Engine;
+#[cfg(any(not(unix), fanfare_tasks))]
+use tasks::Engine;
 
 use super::sse::Sse;
-use crate::sync::{
-    AtomicBool, HostArc, JoinHandle, Mutex, Ordering, PoisonError, ThreadBuilder, ThreadId,
-    core_count, fence, this_thread,
-};
-use crate::unwind::FirstPanic;
+use crate::sync::HostArc;
+
+/// Bytes that a client may send on a stream, where nothing is expected: a few pipelined requests.
+const MAX_RECEIVED_BYTES: u32 = 64 * 1024;
 
 /// Names one connection of a [`Reactor`], for as long as the reactor lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -162,6 +178,9 @@ pub enum AdoptError {
 ///
 /// Clones are cheap and share everything. Dropping the last one closes all connections.
 ///
+/// That is Unix, where the system tells one thread of all its sockets. On other systems a connection is a task of the tokio runtime in
+/// which the reactor was built: the same streams, limits and counts, at the price of a task and its buffers.
+///
 /// # Delivery
 ///
 /// As on the task path: see [`Sse`]. What a client sends is dropped, and one that sends more than 64 KiB is closed. One that
@@ -174,6 +193,8 @@ pub enum AdoptError {
 /// use std::net::{TcpListener, TcpStream};
 /// use fanfare::{Event, Hub, Reactor, Sse};
 ///
+/// # let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+/// # let _inside = runtime.enter();
 /// let hub = Hub::new();
 /// let reactor = Reactor::builder().shards(1).build()?;
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -192,17 +213,7 @@ pub enum AdoptError {
 /// ```
 #[derive(Clone)]
 pub struct Reactor {
-    inner: HostArc<Inner>,
-}
-
-struct Inner {
-    inboxes: Box<[HostArc<ShardInbox>]>,
-    totals: HostArc<Totals>,
-    on_close: Option<OnClose>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    /// The same threads, to be told apart without the lock.
-    ids: Box<[ThreadId]>,
-    stopped: AtomicBool,
+    engine: HostArc<Engine>,
     send_buffer_bytes: usize,
 }
 
@@ -216,71 +227,16 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// [`ReactorError`] if the system refuses a thread or a poll.
+    /// [`ReactorError`] if the system refuses a thread or a poll, or a runtime is needed and there is none.
     pub fn new() -> Result<Self, ReactorError> {
         Self::builder().build()
     }
 
     fn start(builder: &ReactorBuilder) -> Result<Self, ReactorError> {
-        let shards = builder.shards.unwrap_or_else(core_count).clamp(1, 1024);
-        let totals = HostArc::new(Totals::new(shards));
-        let tick = Wheel::<()>::tick_for(builder.stall_timeout);
-        let ticks = |duration: std::time::Duration| {
-            u64::try_from(duration.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u64::MAX)
-        };
-        let limits = Limits {
-            // One more: the first is cut short.
-            stall: ticks(builder.stall_timeout) + 1,
-            idle: builder.idle_timeout.map(ticks),
-            // Half of it: a socket that is drained takes a batch while the one before is on its way.
-            batch_bytes: (builder.send_buffer_bytes / 2).clamp(16 * 1024, 256 * 1024),
-        };
-        let mut inboxes = Vec::with_capacity(shards);
-        let mut threads = Vec::with_capacity(shards);
-        let mut failed = None;
-        for shard in 0..shards {
-            let teller = Teller {
-                totals: HostArc::clone(&totals),
-                shard,
-                on_close: builder.on_close.clone(),
-            };
-            let driver = Driver::new(teller, tick, limits);
-            let started = driver.and_then(|driver| {
-                inboxes.push(HostArc::clone(driver.inbox()));
-                let pin = builder.pin_to_cores;
-                ThreadBuilder::new()
-                    .name(format!("fanfare-shard-{shard}"))
-                    .spawn(move || {
-                        if pin {
-                            pin_to_core(shard);
-                        }
-                        driver.run();
-                    })
-            });
-            match started {
-                Ok(thread) => threads.push(thread),
-                Err(error) => {
-                    failed = Some(ReactorError::Start { shard, error });
-                    break;
-                }
-            }
-        }
-        let reactor = Self {
-            inner: HostArc::new(Inner {
-                inboxes: inboxes.into_boxed_slice(),
-                totals,
-                on_close: builder.on_close.clone(),
-                ids: threads.iter().map(|thread| thread.thread().id()).collect(),
-                threads: Mutex::new(threads),
-                stopped: AtomicBool::new(false),
-                send_buffer_bytes: builder.send_buffer_bytes,
-            }),
-        };
-        match failed {
-            // Dropping it stops the threads that were started.
-            Some(error) => Err(error),
-            None => Ok(reactor),
-        }
+        Ok(Self {
+            engine: HostArc::new(Engine::start(builder)?),
+            send_buffer_bytes: builder.send_buffer_bytes,
+        })
     }
 
     /// Streams `sse` on `socket` after `first`, which is usually the head of a response. The connection goes to the shard
@@ -314,33 +270,13 @@ impl Reactor {
         first: &[u8],
         sse: Sse,
     ) -> Result<ConnectionId, AdoptError> {
-        // Acquire: pairs with `shutdown`.
-        if self.inner.stopped.load(Ordering::Acquire) {
+        if self.engine.is_stopped() {
             return Err(AdoptError::ShutDown);
         }
         SockRef::from(&socket)
-            .set_send_buffer_size(self.inner.send_buffer_bytes)
+            .set_send_buffer_size(self.send_buffer_bytes)
             .map_err(AdoptError::Socket)?;
-        let (opening, subscription, others) = sse.into_parts();
-        let mut all = BytesMut::with_capacity(first.len() + opening.len());
-        all.extend_from_slice(first);
-        all.extend_from_slice(opening.as_bytes());
-        let (id, shard) = self.inner.totals.deal().ok_or(AdoptError::ShutDown)?;
-        let mut subscriptions = SmallVec::new();
-        subscriptions.push(subscription);
-        subscriptions.extend(others);
-        self.inner.inboxes[shard].command(Command::Join(Box::new(Joiner {
-            id,
-            socket,
-            first: all.freeze(),
-            subscriptions,
-        })));
-        // Either the shard takes it, or the shutdown is seen here.
-        fence(Ordering::SeqCst);
-        if self.inner.stopped.load(Ordering::Relaxed) || self.inner.totals.is_dead(shard) {
-            self.inner.drain(shard);
-        }
-        Ok(ConnectionId(id))
+        self.engine.adopt(socket, first, sse)
     }
 
     /// Connections that are open, or about to be.
@@ -349,107 +285,45 @@ impl Reactor {
         self.stats().connections
     }
 
-    /// Connections of each shard.
+    /// Connections of each shard; of all together, where connections are tasks.
     #[must_use]
     pub fn connections_per_shard(&self) -> Vec<usize> {
-        let shards = 0..self.inner.inboxes.len();
-        shards
-            .map(|shard| self.inner.totals.connections(shard))
-            .collect()
+        let totals = self.engine.totals();
+        let shards = 0..totals.shards();
+        shards.map(|shard| totals.connections(shard)).collect()
     }
 
     /// What the reactor holds and has done. Exact at quiescence.
     #[must_use]
     pub fn stats(&self) -> ReactorStats {
-        self.inner.totals.stats()
+        self.engine.totals().stats()
     }
 
     /// Closes all connections, ends the threads and waits for them. On a thread of the reactor's own (in a callback) it
-    /// does not wait.
+    /// does not wait; nor does it for connections that are tasks, which close when their runtime comes to them.
     pub fn shutdown(&self) {
-        self.inner.stop();
-        if self.inner.ids.contains(&this_thread()) {
-            return;
-        }
-        // Held while they are waited for: a second one who shuts down waits too.
-        let threads = self.inner.threads.lock();
-        for thread in threads.unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // A thread that has panicked has said so.
-            drop(thread.join());
-        }
+        self.engine.shutdown();
     }
 }
 
-impl Inner {
-    fn stop(&self) {
-        // AcqRel: pairs with `adopt_prepared`.
-        if !self.stopped.swap(true, Ordering::AcqRel) {
-            for inbox in &self.inboxes {
-                inbox.command(Command::Shutdown);
-            }
+/// Ends the sending side before the socket is closed, and reads what is there: a socket that is closed with bytes unread
+/// resets the connection, and the client may lose what was sent last.
+fn finish(socket: &mut TcpStream) {
+    // What fails here fails because the connection is gone.
+    drop(socket.shutdown(Shutdown::Write));
+    let mut unread = [0; 4096];
+    for _ in 0..16 {
+        if !matches!(socket.read(&mut unread), Ok(1..)) {
+            break;
         }
-    }
-
-    /// Closes what was adopted while the shard was going: by now nobody else takes it.
-    fn drain(&self, shard: usize) {
-        while let Some(command) = self.inboxes[shard].next_command() {
-            match command {
-                Command::Join(joiner) => {
-                    let id = joiner.id;
-                    drop(joiner);
-                    let on_close = self.on_close.clone();
-                    let totals = HostArc::clone(&self.totals);
-                    let teller = Teller {
-                        totals,
-                        shard,
-                        on_close,
-                    };
-                    teller.tell(id, CloseReason::Shutdown);
-                }
-                // The shard's own, which has not come to it yet.
-                Command::Shutdown => {
-                    self.inboxes[shard].command(Command::Shutdown);
-                    return;
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        FirstPanic::default().run(|| self.stop());
     }
 }
 
 impl fmt::Debug for Reactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reactor")
-            .field("shards", &self.inner.inboxes.len())
+            .field("shards", &self.engine.totals().shards())
             .field("connections", &self.connections())
             .finish_non_exhaustive()
     }
 }
-
-/// Keeps this thread on one of the cores that the process may use.
-#[cfg(target_os = "linux")]
-fn pin_to_core(shard: usize) {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-
-    let Ok(allowed) = sched_getaffinity(None) else {
-        return;
-    };
-    let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
-        .filter(|&core| allowed.is_set(core))
-        .collect();
-    if cores.is_empty() {
-        return;
-    }
-    let mut only = CpuSet::new();
-    only.set(cores[shard % cores.len()]);
-    // Unpinned is slower at worst.
-    let _ = sched_setaffinity(None, &only);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn pin_to_core(_: usize) {}

@@ -21,8 +21,9 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::CloseReason;
+use super::MAX_RECEIVED_BYTES;
 use super::batch::{Batch, End};
-use super::connection::{Behind, Connection, Key, MAX_RECEIVED_BYTES, Place, State, Stream};
+use super::connection::{Behind, Connection, Key, Place, State, Stream};
 use super::crowd::{Budget, Crowd, Member, Moved, Sent, Stop, send};
 use super::inbox::Clear;
 use super::socket::Socket;

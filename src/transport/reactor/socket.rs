@@ -1,7 +1,7 @@
 //! What a shard needs of a socket, so that tests and benches can put others in its place.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 
 use socket2::SockRef;
 
@@ -33,8 +33,7 @@ pub(crate) trait Socket {
     /// `WouldBlock` if nothing has.
     fn receive(&mut self, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Ends the sending side before the socket is closed, and reads what is there: a socket that is closed with bytes
-    /// unread resets the connection, and the client may lose what was sent last.
+    /// Ends the sending side before the socket is closed; see [`finish`](super::finish).
     fn finish(&mut self) {}
 }
 
@@ -54,13 +53,6 @@ impl Socket for TcpStream {
     }
 
     fn finish(&mut self) {
-        // What fails here fails because the connection is gone.
-        drop(self.shutdown(Shutdown::Write));
-        let mut unread = [0; 4096];
-        for _ in 0..16 {
-            if !matches!(self.read(&mut unread), Ok(1..)) {
-                break;
-            }
-        }
+        super::finish(self);
     }
 }

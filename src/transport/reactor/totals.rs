@@ -2,8 +2,10 @@
 
 use crossbeam_utils::CachePadded;
 
-use super::{CloseReason, ReactorStats};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use super::config::OnClose;
+use super::{CloseReason, Closed, ConnectionId, ReactorStats};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, HostArc, Ordering};
+use crate::unwind::FirstPanic;
 
 /// Kinds of [`CloseReason`].
 pub(super) const REASONS: usize = 9;
@@ -51,11 +53,13 @@ impl Totals {
         Some((id, shard))
     }
 
+    #[cfg(all(unix, not(fanfare_tasks)))]
     pub(super) fn died(&self, shard: usize) {
         // Relaxed: who deals to it all the same looks again.
         self.shards[shard].dead.store(true, Ordering::Relaxed);
     }
 
+    #[cfg(all(unix, not(fanfare_tasks)))]
     pub(super) fn is_dead(&self, shard: usize) -> bool {
         self.shards[shard].dead.load(Ordering::Relaxed)
     }
@@ -66,6 +70,10 @@ impl Totals {
         self.shards[shard]
             .connections
             .fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
     }
 
     pub(super) fn connections(&self, shard: usize) -> usize {
@@ -93,6 +101,28 @@ impl Totals {
             too_much_input: closed(CloseReason::TooMuchInput),
             shut_down: closed(CloseReason::Shutdown),
             failed: closed(CloseReason::Failed(std::io::ErrorKind::Other)),
+        }
+    }
+}
+
+/// Counts the connections of a shard out, and tells of them.
+#[derive(Clone)]
+pub(super) struct Teller {
+    pub(super) totals: HostArc<Totals>,
+    pub(super) shard: usize,
+    pub(super) on_close: Option<OnClose>,
+}
+
+impl Teller {
+    pub(super) fn tell(&self, id: u64, reason: CloseReason) {
+        self.totals.closed(self.shard, reason);
+        if let Some(on_close) = &self.on_close {
+            let closed = Closed {
+                connection: ConnectionId(id),
+                reason,
+            };
+            // A callback that panics has said so; the other connections still need this thread.
+            FirstPanic::default().run(|| on_close(&closed));
         }
     }
 }

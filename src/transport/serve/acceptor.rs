@@ -77,7 +77,7 @@ pub(super) struct Acceptor<S> {
     warned: bool,
     heads: Heads,
     max_heads: usize,
-    rules: Rules,
+    rules: HostArc<Rules>,
     /// Every read goes here; holds one byte more than a head may have, at least.
     buffer: Vec<u8>,
     handover: Handover<S>,
@@ -96,7 +96,7 @@ impl<S: App> Acceptor<S> {
         listener: net::TcpListener,
         handover: Handover<S>,
         runtime: Handle,
-        rules: Rules,
+        rules: HostArc<Rules>,
         head_timeout: Duration,
         max_heads: usize,
     ) -> io::Result<Self> {

@@ -1,7 +1,8 @@
 //! Where a connection goes once its head was judged: to the application and then to the reactor, or to hyper.
 //!
 //! **Role.** Asks the application for the answer of a streaming route, on the acceptor's thread as long as it does not
-//! wait; a stream goes to the reactor, every other answer to hyper, which sends it as the answer to the first request.
+//! wait; a stream goes to the reactor, every other answer to hyper, which sends it as the answer to the first request. When
+//! a stream is asked for on a connection that hyper has, it goes to the reactor from there.
 //!
 //! **Invariants.**
 //! * A1: a connection has one owner at a time: acceptor, a waiting task, hyper's task, or the reactor.
@@ -25,9 +26,9 @@ use bytes::{Bytes, BytesMut};
 use http::Request;
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -35,7 +36,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::head::{Refusal, may_stream, response_head};
+use super::head::{HTTP2_PREFACE, Refusal, Rules, may_stream, response_head};
+use super::kept::{self, Accepted, Served, Takeover};
 use super::peer::PeerAddr;
 use super::rewind::Rewind;
 use crate::sync::{HostArc, Mutex, PoisonError};
@@ -87,6 +89,22 @@ async fn ask<S: App>(mut app: S, request: Request<Body>) -> Response {
     response
 }
 
+/// Takes the answer apart, if it is a stream that can go to the reactor.
+#[expect(
+    clippy::result_large_err,
+    reason = "no error: the response goes on as it came"
+)]
+fn accepted(mut response: Response) -> Result<Accepted, Response> {
+    let stream = may_stream(&response).then(|| take_stream(&mut response));
+    match stream.flatten() {
+        Some(stream) => Ok(Accepted {
+            head: response.into_parts().0,
+            stream,
+        }),
+        None => Err(response),
+    }
+}
+
 type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// Runs one hand-over. If the application panics in it, what it owned is dropped, its connection closed, and the caller
@@ -105,7 +123,9 @@ pub(super) struct Handover<S> {
     app: S,
     reactor: Reactor,
     runtime: Handle,
-    hyper: HostArc<auto::Builder<TokioExecutor>>,
+    rules: HostArc<Rules>,
+    http1: HostArc<http1::Builder>,
+    http2: HostArc<http2::Builder<TokioExecutor>>,
     lingering: HostArc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
@@ -116,24 +136,23 @@ impl<S: App> Handover<S> {
         reactor: Reactor,
         runtime: Handle,
         stopping: watch::Receiver<bool>,
+        rules: HostArc<Rules>,
         head_timeout: Duration,
-        max_head_bytes: usize,
     ) -> Self {
-        let mut hyper = auto::Builder::new(TokioExecutor::new());
-        hyper
-            .http1()
+        let mut http1 = http1::Builder::new();
+        http1
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout.max(KEEP_ALIVE))
-            .max_buf_size(max_head_bytes.max(HYPER_BUFFER_BYTES));
-        hyper
-            .http2()
-            .timer(TokioTimer::new())
-            .enable_connect_protocol();
+            .max_buf_size(rules.max_head_bytes.max(HYPER_BUFFER_BYTES));
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2.timer(TokioTimer::new()).enable_connect_protocol();
         Self {
             app,
             reactor,
             runtime,
-            hyper: HostArc::new(hyper),
+            rules,
+            http1: HostArc::new(http1),
+            http2: HostArc::new(http2),
             lingering: HostArc::new(Semaphore::new(MAX_LINGERING)),
             stopping,
         }
@@ -189,22 +208,16 @@ impl<S: App> Handover<S> {
     }
 
     /// Sends the application's answer: a stream by the reactor, the rest by hyper.
-    fn answer(
-        &self,
-        socket: net::TcpStream,
-        peer: SocketAddr,
-        mut response: Response,
-        seen: Bytes,
-    ) {
-        let stream = may_stream(&response).then(|| take_stream(&mut response));
-        let Some(stream) = stream.flatten() else {
-            return self.hyper(socket, peer, seen, Some(response));
-        };
-        let (parts, _) = response.into_parts();
-        if let Err(error) = self
-            .reactor
-            .adopt_prepared(socket, &response_head(&parts), stream)
-        {
+    fn answer(&self, socket: net::TcpStream, peer: SocketAddr, response: Response, seen: Bytes) {
+        match accepted(response) {
+            Ok(accepted) => self.adopt(socket, peer, accepted),
+            Err(response) => self.hyper(socket, peer, seen, Some(response)),
+        }
+    }
+
+    fn adopt(&self, socket: net::TcpStream, peer: SocketAddr, accepted: Accepted) {
+        let head = response_head(&accepted.head);
+        if let Err(error) = self.reactor.adopt_prepared(socket, &head, accepted.stream) {
             tracing::debug!(%peer, %error, "a stream was not adopted");
         }
     }
@@ -217,15 +230,21 @@ impl<S: App> Handover<S> {
         seen: Bytes,
         first: Option<Response>,
     ) {
-        drop(
-            self.runtime
-                .spawn(self.clone().serve(socket, peer, seen, first)),
-        );
+        let this = self.clone();
+        drop(self.runtime.spawn(async move {
+            match TcpStream::from_std(socket) {
+                Ok(socket) if seen.starts_with(HTTP2_PREFACE) => {
+                    this.serve_http2(socket, peer, seen).await;
+                }
+                Ok(socket) => this.serve_http1(socket, peer, seen, first).await,
+                Err(error) => closed(peer, &error),
+            }
+        }));
     }
 
-    async fn serve(
+    async fn serve_http1(
         mut self,
-        socket: net::TcpStream,
+        socket: TcpStream,
         peer: SocketAddr,
         seen: Bytes,
         mut first: Option<Response>,
@@ -237,26 +256,49 @@ impl<S: App> Handover<S> {
             let close = HeaderValue::from_static("close");
             first.headers_mut().insert(CONNECTION, close);
         }
-        let socket = match TcpStream::from_std(socket) {
-            Ok(socket) => socket,
-            Err(error) => return closed(peer, &error),
-        };
         let first = Mutex::new(first);
-        let app = self.app;
+        let takeover = Takeover::default();
+        let asking = takeover.clone();
+        let (app, rules) = (self.app.clone(), HostArc::clone(&self.rules));
         let service = service_fn(move |request: Request<Incoming>| {
             let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             let app = app.clone();
+            let asking = rules.is_for_stream(&request).then(|| asking.clone());
             async move {
                 if let Some(response) = first {
-                    return Ok::<_, Infallible>(response);
+                    return Ok(response);
                 }
-                let mut request = request.map(Body::new);
-                request.extensions_mut().insert(PeerAddr(peer));
-                Ok(ask(app, request).await)
+                let response = ask(app, from_hyper(request, peer)).await;
+                let Some(asking) = asking else {
+                    return Ok(response);
+                };
+                match accepted(response) {
+                    Ok(accepted) => asking.ask(accepted),
+                    Err(response) => return Ok(response),
+                }
+                future::pending().await
             }
         });
+        let stop = stop(&mut self.stopping);
+        match kept::serve(&self.http1, socket, seen, service, takeover, stop).await {
+            Served::Ended(Ok(())) => {}
+            Served::Ended(Err(error)) => closed(peer, &error),
+            Served::Stream(socket, accepted) => match socket.into_std() {
+                Ok(socket) => self.adopt(socket, peer, accepted),
+                Err(error) => closed(peer, &error),
+            },
+        }
+    }
+
+    /// Streams are tasks here: they share their connection with other requests.
+    async fn serve_http2(mut self, socket: TcpStream, peer: SocketAddr, seen: Bytes) {
+        let app = self.app;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let app = app.clone();
+            async move { Ok::<_, Infallible>(ask(app, from_hyper(request, peer)).await) }
+        });
         let io = TokioIo::new(Rewind::new(seen, socket));
-        let mut connection = pin!(self.hyper.serve_connection_with_upgrades(io, service));
+        let mut connection = pin!(self.http2.serve_connection(io, service));
         let served = tokio::select! {
             // The request that came with the connection is begun before it is asked to stop.
             biased;
@@ -267,7 +309,7 @@ impl<S: App> Handover<S> {
             }
         };
         if let Err(error) = served {
-            closed(peer, &*error);
+            closed(peer, &error);
         }
     }
 
@@ -291,6 +333,13 @@ impl<S: App> Handover<S> {
             drop(timeout(LINGER, goodbye).await);
         }));
     }
+}
+
+/// A request as the application gets it.
+fn from_hyper(request: Request<Incoming>, peer: SocketAddr) -> Request<Body> {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(PeerAddr(peer));
+    request
 }
 
 /// Resolves when the server is asked to stop. A server that was dropped asks nothing.

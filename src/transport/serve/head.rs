@@ -25,7 +25,7 @@ use http::{Method, Request, StatusCode, Uri, Version, response};
 const MAX_FIELDS: usize = 100;
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Fields that speak of one connection or of framing: the stream's head has its own.
 const OURS: [HeaderName; 5] = [
@@ -35,6 +35,9 @@ const OURS: [HeaderName; 5] = [
     TRAILER,
     HeaderName::from_static("keep-alive"),
 ];
+
+/// Fields of a request with which a client wants to send a body or to negotiate.
+const MORE_THAN_A_GET: [HeaderName; 3] = [TRANSFER_ENCODING, UPGRADE, EXPECT];
 
 /// What to do with a connection.
 #[derive(Debug)]
@@ -170,6 +173,18 @@ impl Rules {
         }
         Some((request, copy))
     }
+
+    /// Whether a request that hyper has read is one for a stream, by the same rules.
+    pub(super) fn is_for_stream<B>(&self, request: &Request<B>) -> bool {
+        let fields = request.headers();
+        let lengths = fields.get_all(CONTENT_LENGTH).iter();
+        request.method() == Method::GET
+            && matches!(request.version(), Version::HTTP_10 | Version::HTTP_11)
+            && request.uri().authority().is_none()
+            && self.routes.at(request.uri().path()).is_ok()
+            && no_length(lengths.map(HeaderValue::as_bytes))
+            && !MORE_THAN_A_GET.iter().any(|name| fields.contains_key(name))
+    }
 }
 
 fn count(head: &httparse::Request<'_, '_>, name: &HeaderName) -> usize {
@@ -188,12 +203,13 @@ fn values<'a>(
 
 /// No body follows, and the client wants to negotiate nothing.
 fn is_plain(head: &httparse::Request<'_, '_>) -> bool {
-    let mut lengths = values(head, &CONTENT_LENGTH);
-    let no_length = lengths.next().is_none_or(|length| length == b"0") && lengths.next().is_none();
-    no_length
-        && [TRANSFER_ENCODING, UPGRADE, EXPECT]
-            .iter()
-            .all(|name| count(head, name) == 0)
+    no_length(values(head, &CONTENT_LENGTH))
+        && MORE_THAN_A_GET.iter().all(|name| count(head, name) == 0)
+}
+
+/// No length is said, or it is 0 and said once.
+fn no_length<'a>(mut lengths: impl Iterator<Item = &'a [u8]>) -> bool {
+    lengths.next().is_none_or(|length| length == b"0") && lengths.next().is_none()
 }
 
 /// Whether a response can be a stream that ends with its connection: a success that may have a body, and a body that
@@ -326,7 +342,40 @@ mod tests {
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "hyper"),
         ] {
             assert_eq!(kind(head), expected, "{head:?}");
+            if expected != "malformed"
+                && let Some(request) = as_hyper_reads(head)
+            {
+                let streams = rules(1024).is_for_stream(&request);
+                assert_eq!(streams, expected == "stream", "{head:?}");
+            }
         }
+        let mut request = as_hyper_reads("GET /events/a HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert!(rules(1024).is_for_stream(&request));
+        *request.version_mut() = Version::HTTP_2;
+        assert!(!rules(1024).is_for_stream(&request));
+    }
+
+    /// The request of a complete head.
+    fn as_hyper_reads(head: &str) -> Option<Request<()>> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut parsed = httparse::Request::new(&mut fields);
+        let complete = parsed.parse(head.as_bytes()).is_ok_and(|s| s.is_complete());
+        if !complete {
+            return None;
+        }
+        let version = if parsed.version == Some(0) {
+            Version::HTTP_10
+        } else {
+            Version::HTTP_11
+        };
+        let mut request = Request::builder()
+            .method(parsed.method?)
+            .uri(parsed.path?)
+            .version(version);
+        for field in parsed.headers.iter() {
+            request = request.header(field.name, field.value);
+        }
+        request.body(()).ok()
     }
 
     #[test]

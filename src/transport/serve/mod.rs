@@ -5,6 +5,8 @@
 //!  listener ──▶ accept, read the head ──▶ judge ──┬─ GET of a streaming route ──▶ the router's handler ─┬─ Sse ──▶ reactor
 //!                    ▲       │                    ├─ anything else ──────────────▶ hyper ◀─ its answer ──┴─ any other
 //!                    └ wait ─┘ heads.rs           └─ refused: 400, 408, 431, close
+//!
+//!  hyper ──▶ kept.rs: GET of a streaming route, an Sse in answer ──▶ reactor
 //! ```
 //!
 //! **Role.** [`serve`] collects what it needs, starts the acceptor's thread, and waits for the signal that ends it all.
@@ -13,10 +15,13 @@ mod acceptor;
 mod handover;
 mod head;
 mod heads;
+mod kept;
 mod peer;
+mod reclaim;
 mod rewind;
 
 pub use peer::PeerAddr;
+pub use reclaim::{ReclaimError, reclaim};
 
 use std::convert::Infallible;
 use std::fmt;
@@ -36,7 +41,7 @@ use self::acceptor::{Acceptor, Stop};
 use self::handover::Handover;
 use self::head::Rules;
 use super::reactor::{Reactor, ReactorError};
-use crate::sync::ThreadBuilder;
+use crate::sync::{HostArc, ThreadBuilder};
 
 /// Serves `router` on `listener`: the streams of its streaming routes on a [`Reactor`], everything else through hyper.
 ///
@@ -51,8 +56,8 @@ use crate::sync::ThreadBuilder;
 /// redirect) is sent by hyper, and the connection is kept alive as usual.
 ///
 /// Everything else goes to hyper and tokio with nothing lost: other methods and paths, requests with a body, upgrades,
-/// HTTP/2 without TLS. There an `Sse` works as well, as a task. So does one that is asked for on a connection that was
-/// kept alive after another answer: hyper has that connection, and keeps it.
+/// HTTP/2 without TLS. There an `Sse` works as well, as a task. A stream that is asked for on a connection that was kept alive
+/// after another answer, as browsers do, goes to the reactor when that answer is sent.
 ///
 /// A client that shuts down its sending side is taken for gone, here as with hyper.
 ///
@@ -250,8 +255,9 @@ impl<S> Serve<S> {
 
     /// Stops the server when `signal` resolves: the listener is closed; requests that are being answered are answered to
     /// the end, idle connections closed; a reactor that is the server's own is shut down, which ends its streams. The server's
-    /// future resolves when all of that is done. Streams that hyper serves end with their subscriptions: close the hub
-    /// to end them.
+    /// future resolves when all of that is done. A request for a stream that is still being answered then finds
+    /// no reactor and is closed, unless the reactor is the user's. Streams that hyper serves end with their subscriptions: close
+    /// the hub to end them.
     pub fn with_graceful_shutdown(
         mut self,
         signal: impl Future<Output = ()> + Send + 'static,
@@ -339,7 +345,7 @@ where
 {
     async fn run(self) -> Result<(), ServeError> {
         let runtime = Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
-        let rules = self.rules()?;
+        let rules = HostArc::new(self.rules()?);
         let listener = self.listener.map_err(ServeError::Listener)?;
         let (reactor, own) = if let Some(reactor) = self.reactor {
             (reactor, None)
@@ -353,8 +359,8 @@ where
             reactor,
             runtime.clone(),
             stopping,
+            HostArc::clone(&rules),
             self.head_timeout,
-            self.max_head_bytes,
         );
         let acceptor = Acceptor::new(
             listener,

@@ -2,8 +2,11 @@
 //!
 //! **Role.** Gives the bytes read before the hand-over first, then the socket's own; writes go straight to the socket.
 //!
-//! **Invariant.** R1: no read of the socket before the prefix is used up. A reader that got the whole prefix has to
-//! come again, so nothing waits on the socket with bytes in hand.
+//! **Invariants.**
+//! * R1: no read of the socket before the prefix is used up. A reader that got the whole prefix has to come again, so
+//!   nothing waits on the socket with bytes in hand.
+//! * R2: from the first attempt to write until a flush completes there is something unflushed, whether or not the attempt
+//!   succeeded: who writes and is told to wait has bytes in hand.
 
 use std::io;
 use std::pin::Pin;
@@ -12,15 +15,46 @@ use std::task::{Context, Poll};
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::sync::{AtomicBool, HostArc, Ordering};
+
 #[derive(Debug)]
 pub(super) struct Rewind<T> {
     prefix: Bytes,
     io: T,
+    unflushed: Unflushed,
+}
+
+/// Whether something was written and not flushed, told to who has given the io away. R2.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unflushed(HostArc<AtomicBool>);
+
+impl Unflushed {
+    // Relaxed, both: one task writes and asks.
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, unflushed: bool) {
+        self.0.store(unflushed, Ordering::Relaxed);
+    }
 }
 
 impl<T> Rewind<T> {
     pub(super) fn new(prefix: Bytes, io: T) -> Self {
-        Self { prefix, io }
+        Self {
+            prefix,
+            io,
+            unflushed: Unflushed::default(),
+        }
+    }
+
+    pub(super) fn unflushed(&self) -> Unflushed {
+        self.unflushed.clone()
+    }
+
+    /// What is left of the prefix, and the io.
+    pub(super) fn into_parts(self) -> (Bytes, T) {
+        (self.prefix, self.io)
     }
 }
 
@@ -50,11 +84,16 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Rewind<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.unflushed.set(true);
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if let Poll::Ready(Ok(())) = flushed {
+            self.unflushed.set(false);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -66,6 +105,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Rewind<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.unflushed.set(true);
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
