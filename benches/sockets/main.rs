@@ -3,7 +3,7 @@
 //! ```text
 //! cargo sockets all --json sockets.json
 //! cargo sockets single --engines single-floor,fanfare-axum --connections 1000 --bytes 100 --reps 3 --seconds 1
-//! cargo sockets backlog --engines axum-framed --perf /tmp/profiles
+//! cargo sockets backlog --engines axum-framed --perf profiles
 //! ```
 //!
 //! ```text
