@@ -265,6 +265,7 @@ impl<S> Crowd<S> {
     /// Looks whether there is something to tell. If not, the subscription is parked and signals.
     pub(super) fn look(&mut self) -> Option<Readiness> {
         debug_assert!(self.batch.is_none(), "one walk at a time");
+        let mut skimmed = false;
         loop {
             let found = self.feed.poll_ready(&mut Context::from_waker(&self.waker));
             let Poll::Ready(found) = found else {
@@ -274,11 +275,14 @@ impl<S> Crowd<S> {
                 return Some(found);
             }
             match found {
+                // Publishers are as fast: the rest is for another turn.
+                Readiness::Readable if skimmed => return Some(found),
                 // Nobody is in sync: those who are behind read for themselves up to where the subscription stands.
                 Readiness::Readable => {
                     self.feed.hold(true);
                     let (topic, position) = self.feed.reader();
                     position.skim(topic);
+                    skimmed = true;
                     self.settle();
                 }
                 Readiness::Heartbeat => {}

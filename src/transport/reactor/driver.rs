@@ -106,9 +106,11 @@ impl Driver {
                 self.turn();
             }
         });
+        // Left over only by a panic: a bug of ours, which it has told of. The other shards go on.
         if !self.stopping {
-            // A bug of ours, which the panic has told of. The other shards go on.
             self.teller.totals.died(self.teller.shard);
+        }
+        if self.shard.connections() > 0 {
             let mut more = true;
             while more {
                 let closed = panics.run(|| self.shard.close_some(1, CloseReason::Shutdown));

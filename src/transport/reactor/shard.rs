@@ -199,6 +199,8 @@ impl<S: Socket> Shard<S> {
                 if !subscription.topic().log.is_closed() {
                     end = Some(End::Lagged);
                 }
+                // As in `count_out`.
+                FirstPanic::default().run(move || drop(subscription));
                 continue;
             }
             let topic = self.crowd_of(&subscription);
