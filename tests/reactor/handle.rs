@@ -105,13 +105,13 @@ fn threads_have_names_and_stay_on_their_cores() {
     let shards_of = |pinned: bool| {
         let reactor = Reactor::builder().shards(3).pin_to_cores(pinned).build();
         let reactor = reactor.unwrap();
-        eventually("names", || shard_threads().len() == 3);
-        let mut names = shard_threads();
-        names.sort();
-        assert_eq!(
-            names,
-            ["fanfare-shard-0", "fanfare-shard-1", "fanfare-shard-2"]
-        );
+        // A reactor that was dropped before may still be ending, and a new thread has its parent's name until it runs.
+        let names = ["fanfare-shard-0", "fanfare-shard-1", "fanfare-shard-2"];
+        eventually("names", || {
+            let mut threads = shard_threads();
+            threads.sort();
+            threads == names
+        });
         reactor
     };
     let reactor = shards_of(true);
