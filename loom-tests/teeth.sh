@@ -273,20 +273,21 @@ weaken wake-no-fence 'P5: no fence in `needs_wake`' park_vs_publish::park_vs_pub
 subscribers/mod.rs :: s/(P5: pairs with the fence in `arm`\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
 weaken set-top-down 'top bit before leaf bit' park_vs_publish::park_vs_publish <<'E'
-subscribers/mod.rs :: s/self\.first\.arm\(0\);/self.top.fetch_or(top_bit(0), Ordering::AcqRel); self.first.arm(0); fence(Ordering::SeqCst); return;/
+subscribers/mod.rs :: s/if !self\.first\.arm\(0, waker\) \{\s*return;\s*\}/self.top.fetch_or(FIRST_BIT, Ordering::AcqRel); let _ = self.first.arm(0, waker); fence(Ordering::SeqCst); return;/
 E
 weaken set-top-down-list 'top bit, then summary bit, then leaf bit' "${list[@]}" <<'E'
-subscribers/mod.rs :: s/chunk\.arm\(waiter\);\s*group\.arm_summary\(usize::from\(seat\.number\)\);/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); group.arm_summary(usize::from(seat.number)); chunk.arm(waiter); fence(Ordering::SeqCst); return;/
-subscribers/mod.rs :: s/(return;\s*)group\.index\(\)/$1/
+subscribers/mod.rs :: s/if !chunk\.arm\(waiter, waker\) \{\s*return;\s*\}\s*group\.arm_summary\(usize::from\(seat\.number\)\);/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); group.arm_summary(usize::from(seat.number)); let _ = chunk.arm(waiter, waker); fence(Ordering::SeqCst); return;/
+subscribers/mod.rs :: s/(return;\s*)top_bit\(group\.index\(\)\)/$1/
 E
 weaken set-summary-before-leaf 'summary bit before leaf bit' "${list[@]}" <<'E'
-subscribers/mod.rs :: s/(chunk\.arm\(waiter\);)\s*(group\.arm_summary\(usize::from\(seat\.number\)\);)/$2 $1/
+subscribers/mod.rs :: s/(if !chunk\.arm\(waiter, waker\) \{\s*return;\s*\})\s*(group\.arm_summary\(usize::from\(seat\.number\)\);)/$2 $1/
 E
 weaken set-top-before-summary 'top bit before summary bit' "${list[@]}" <<'E'
-subscribers/mod.rs :: s/(group\.arm_summary\(usize::from\(seat\.number\)\);)\s*group\.index\(\)/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); $1 fence(Ordering::SeqCst); return;/
+subscribers/mod.rs :: s/(group\.arm_summary\(usize::from\(seat\.number\)\);)\s*top_bit\(group\.index\(\)\)/self.top.fetch_or(top_bit(group.index()), Ordering::AcqRel); $1 fence(Ordering::SeqCst); return;/
 E
 weaken clear-top-last 'the top word cleared after the scan' park_vs_publish::park_vs_publish "${list[@]}" <<'E'
 subscribers/mod.rs :: s/let mut top = self\.top\.swap\(0, Ordering::AcqRel\);/let mut top = self.top.load(Ordering::Acquire);/
+subscribers/mod.rs :: s/(if top == 0 \{\s*)(return wake\.finish\(\);)/$1self.top.swap(0, Ordering::AcqRel); $2/
 subscribers/mod.rs :: s/(\s*)(wake\.finish\(\);\s*\}\s*\/\/\/ Gives a heartbeat)/ self.top.swap(0, Ordering::AcqRel);$1$2/
 E
 weaken clear-summary-last 'the summary cleared after its leaves' "${list[@]}" <<'E'
@@ -294,19 +295,19 @@ subscribers/group.rs :: s/let mut armed = self\.summary\.swap\(0, Ordering::AcqR
 subscribers/group.rs :: s/(f\(&self\.chunks\[armed\.trailing_zeros\(\) as usize\]\);\s*armed &= armed - 1;\s*\})/$1 self.summary.swap(0, Ordering::AcqRel);/
 E
 weaken summary-on-first-leaf 'summary set only when the leaf was empty' "${list[@]}" <<'E'
-subscribers/chunk.rs :: s/pub\(crate\) fn arm\(&self, index: usize\) \{/pub(crate) fn arm(&self, index: usize) -> bool {/
-subscribers/chunk.rs :: s/self\.armed\.fetch_or\(1 << index, Ordering::AcqRel\);/self.armed.fetch_or(1 << index, Ordering::AcqRel) == 0/
-subscribers/mod.rs :: s/chunk\.arm\(waiter\);\s*(group\.arm_summary\(usize::from\(seat\.number\)\);)/if chunk.arm(waiter) { $1 }/
+subscribers/chunk.rs :: s/self\.armed\.fetch_or\(1 << index, Ordering::AcqRel\);/let first = self.armed.fetch_or(1 << index, Ordering::AcqRel) == 0;/
+subscribers/chunk.rs :: s/(drop\(old\);\s*)true/$1first/
+subscribers/mod.rs :: s/if !chunk\.arm\(waiter, waker\) \{\s*return;\s*\}\s*(group\.arm_summary\(usize::from\(seat\.number\)\);)/if chunk.arm(waiter, waker) { $1 }/
 E
 weaken top-on-first-summary 'top set only when the summary was empty' "${list[@]}" <<'E'
 subscribers/group.rs :: s/pub\(crate\) fn arm_summary\(&self, number: usize\) \{/pub(crate) fn arm_summary(&self, number: usize) -> bool {/
 subscribers/group.rs :: s/if self\.summary\.load\(Ordering::\w+\) & bit == 0 \{\s*self\.summary\.fetch_or\(bit, Ordering::AcqRel\);\s*\}/self.summary.fetch_or(bit, Ordering::AcqRel) == 0/
-subscribers/mod.rs :: s/group\.arm_summary\(usize::from\(seat\.number\)\);\s*group\.index\(\)/if !group.arm_summary(usize::from(seat.number)) { fence(Ordering::SeqCst); return; } group.index()/
+subscribers/mod.rs :: s/group\.arm_summary\(usize::from\(seat\.number\)\);\s*top_bit/if !group.arm_summary(usize::from(seat.number)) { fence(Ordering::SeqCst); return; } top_bit/
 E
 weaken top-on-clear-summary-bit 'top set only when the summary bit was clear' "${list[@]}" <<'E'
 subscribers/group.rs :: s/pub\(crate\) fn arm_summary\(&self, number: usize\) \{/pub(crate) fn arm_summary(&self, number: usize) -> bool {/
 subscribers/group.rs :: s/if self\.summary\.load\(Ordering::\w+\) & bit == 0 \{\s*self\.summary\.fetch_or\(bit, Ordering::AcqRel\);\s*\}/self.summary.fetch_or(bit, Ordering::AcqRel) & bit == 0/
-subscribers/mod.rs :: s/group\.arm_summary\(usize::from\(seat\.number\)\);\s*group\.index\(\)/if !group.arm_summary(usize::from(seat.number)) { fence(Ordering::SeqCst); return; } group.index()/
+subscribers/mod.rs :: s/group\.arm_summary\(usize::from\(seat\.number\)\);\s*top_bit/if !group.arm_summary(usize::from(seat.number)) { fence(Ordering::SeqCst); return; } top_bit/
 E
 weaken leaf-arm-no-acquire 'P2: leaf armed without Acquire' park_vs_publish:: "${list[@]}" <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.fetch_or\(1 << index, Ordering::)AcqRel/$1Release/
@@ -323,7 +324,7 @@ blunt leaf-take-no-acquire 'P3: leaf taken without Acquire' \
 subscribers/chunk.rs :: s/(self\.armed\.swap\(0, Ordering::)AcqRel/$1Release/
 E
 blunt disarm-relaxed 'P2: leaf disarmed Relaxed' \
-    'it hands nothing over, and an RMW goes on with the release of the taker before it' <<'E'
+    'nobody else has been in the cell since the owner lent it, and an RMW goes on with the release of the taker before it' <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.fetch_and\(!bit, Ordering::)AcqRel/$1Relaxed/
 E
 weaken summary-set-relaxed 'P4: summary set Relaxed' "${list[@]}" <<'E'
@@ -347,7 +348,7 @@ subscribers/group.rs :: s/(self\.summary\.swap\(0, Ordering::)AcqRel/$1Relaxed/
 E
 blunt top-set-relaxed 'P5: top set Relaxed' \
     'what it hands over are bits, which loom finds by RMWs in the order of the run' <<'E'
-subscribers/mod.rs :: s/(self\.top\.fetch_or\(top_bit\(index\), Ordering::)AcqRel/$1Relaxed/
+subscribers/mod.rs :: s/(self\.top\.fetch_or\(bit, Ordering::)AcqRel/$1Relaxed/
 E
 blunt top-take-relaxed 'P5: top taken Relaxed' \
     'the fence P9 follows' <<'E'
@@ -355,7 +356,7 @@ subscribers/mod.rs :: s/(self\.top\.swap\(0, Ordering::)AcqRel/$1Relaxed/
 E
 weaken summary-and-top-relaxed 'P4, P5: summary and top Relaxed' "${list[@]}" <<'E'
 subscribers/group.rs :: s/(self\.summary\.(fetch_or\(bit|swap\(0), Ordering::)AcqRel/$1Relaxed/g
-subscribers/mod.rs :: s/(self\.top\.(fetch_or\(top_bit\(index\)|swap\(0), Ordering::)AcqRel/$1Relaxed/g
+subscribers/mod.rs :: s/(self\.top\.(fetch_or\(bit|swap\(0), Ordering::)AcqRel/$1Relaxed/g
 E
 weaken publish-without-wake 'no wake after an append' park_vs_publish::park_vs_publish_hub <<'E'
 topic.rs :: s/if wake \{\s*topic\.subscribers\.wake_armed\(\);\s*\}//
@@ -366,42 +367,23 @@ E
 
 # Waiters: the cell of one.
 
-weaken cell-enter-relaxed 'W-a: Acquire → Relaxed' waiter_cell leave_vs_claim <<'E'
-subscribers/waiter.rs :: s/(compare_exchange\(IDLE, REGISTERING, Ordering::)Acquire/$1Relaxed/
+weaken cell-look-relaxed 'W-a: Acquire → Relaxed' waiter_cell leave_vs_claim <<'E'
+subscribers/waiter.rs :: s/(self\.lent\.load\(Ordering::)Acquire/$1Relaxed/
 E
-weaken cell-leave-no-release 'W-b: AcqRel → Acquire' waiter_cell park_vs_publish:: <<'E'
-subscribers/waiter.rs :: s/(compare_exchange\(REGISTERING, IDLE, Ordering::)AcqRel/$1Acquire/
+weaken cell-return-relaxed 'W-b: Release → Relaxed' waiter_cell <<'E'
+subscribers/waiter.rs :: s/(self\.lent\.store\(false, Ordering::)Release/$1Relaxed/
 E
-blunt cell-leave-no-acquire 'W-b: AcqRel → Release' \
-    'it reads what the owner itself has stored' <<'E'
-subscribers/waiter.rs :: s/(compare_exchange\(REGISTERING, IDLE, Ordering::)AcqRel/$1Release/
+weaken cell-return-early 'a taker says that it is out before it is' waiter_cell <<'E'
+subscribers/waiter.rs :: s/let waker = self\.replace\(None\);(\s*\/\/ Release: out of the cell\. W-b\s*)self\.lent\.store\(false, Ordering::Release\);/$1self.lent.store(false, Ordering::Release); let waker = self.replace(None);/
 E
-blunt cell-leave-failure-relaxed 'W-b on failure: Acquire → Relaxed' \
-    'a taker that found the owner in has not touched the cell, and the swap follows' <<'E'
-subscribers/waiter.rs :: s/(compare_exchange\(REGISTERING, IDLE, Ordering::AcqRel, Ordering::)Acquire/$1Relaxed/
+weaken cell-not-lent 'the owner does not say that the cell is lent' waiter_cell <<'E'
+subscribers/waiter.rs :: s/self\.lent\.store\(true, Ordering::Relaxed\);//
 E
-weaken cell-swap-no-release 'W-b: the swap, AcqRel → Acquire' waiter_cell leave_vs_claim <<'E'
-subscribers/waiter.rs :: s/(self\.state\.swap\(IDLE, Ordering::)AcqRel/$1Acquire/
+weaken cell-parks-beside-taker 'W1: the owner parks where a taker is' waiter_cell <<'E'
+subscribers/chunk.rs :: s/if !self\.reclaim\(index\) \{.*?return false;\s*\}/self.reclaim(index);/s
 E
-blunt cell-swap-no-acquire 'W-b: the swap, AcqRel → Release' \
-    'a taker that found the owner in has not touched the cell, and the fence of `arm` follows' <<'E'
-subscribers/waiter.rs :: s/(self\.state\.swap\(IDLE, Ordering::)AcqRel/$1Release/
-E
-weaken cell-take-no-acquire 'W-c: AcqRel → Release' waiter_cell <<'E'
-subscribers/waiter.rs :: s/(fetch_or\(TAKING, Ordering::)AcqRel/$1Release/
-E
-blunt cell-take-no-release 'W-c: AcqRel → Acquire' \
-    'the owner takes nothing over from a taker that has only come; `W-d` hands the cell back' <<'E'
-subscribers/waiter.rs :: s/(fetch_or\(TAKING, Ordering::)AcqRel/$1Acquire/
-E
-weaken cell-return-relaxed 'W-d: Release → Relaxed' waiter_cell <<'E'
-subscribers/waiter.rs :: s/(fetch_and\(!TAKING, Ordering::)Release/$1Relaxed/
-E
-weaken cell-no-self-wake-in 'W2: the owner that meets a taker on its way in does not wake itself' waiter_cell <<'E'
-subscribers/waiter.rs :: s/waker\.wake\(\);(\s*return;)/drop(waker);$1/
-E
-weaken cell-no-self-wake-out 'W2: the owner that meets a taker on its way out does not wake itself' waiter_cell <<'E'
-subscribers/waiter.rs :: s/if let Some\(waker\) = mine \{\s*waker\.wake\(\);\s*\}/drop(mine);/
+weaken cell-no-self-wake 'W2: the owner that meets a taker does not wake itself' waiter_cell <<'E'
+subscribers/chunk.rs :: s/waker\.wake_by_ref\(\);//
 E
 
 # Waiters: join, leave.
@@ -414,13 +396,13 @@ weaken leave-relaxed 'P6: `occupied` cleared Relaxed' leave_vs_claim <<'E'
 subscribers/chunk.rs :: s/(self\.occupied\.fetch_and\(!bit, Ordering::)AcqRel/$1Relaxed/
 E
 weaken leave-before-clean 'P6: `occupied` cleared before the waiter is clean' leave_vs_claim <<'E'
-subscribers/chunk.rs :: s/let waker = waiter\.take\(\);/self.occupied.fetch_and(!bit, Ordering::AcqRel); let waker = waiter.take();/
+subscribers/chunk.rs :: s/let waker = self\.reclaim/self.occupied.fetch_and(!bit, Ordering::AcqRel); let waker = self.reclaim/
 E
 weaken leave-clears-leaf 'a leave clears the leaf of its neighbours' leave_vs_publish <<'E'
-subscribers/chunk.rs :: s/self\.armed\.fetch_and\(!bit, Ordering::AcqRel\);/self.armed.swap(0, Ordering::AcqRel);/
+subscribers/chunk.rs :: s/self\.armed\.fetch_and\(!bit, Ordering::AcqRel\) & bit/self.armed.swap(0, Ordering::AcqRel) & bit/
 E
 weaken leave-keeps-waker 'a leave leaves its waker behind' leave_vs_publish <<'E'
-subscribers/chunk.rs :: s/let waker = waiter\.take\(\);/let waker = None;/
+subscribers/chunk.rs :: s/let waker = self\.reclaim\(index\)\.then\(\|\| waiter\.empty\(\)\)\.flatten\(\);/self.reclaim(index); let waker = None;/
 E
 weaken claim-no-fence 'P7: no fence in `claim`' passed_vs_subscribe <<'E'
 subscribers/mod.rs :: s/(sees all that the evictor.s readers read\.\s*)fence\(Ordering::SeqCst\);/$1/
@@ -431,11 +413,11 @@ E
 weaken joiner-holds-nothing 'a joining waiter holds nothing back' passed_vs_subscribe <<'E'
 subscribers/waiter.rs :: s/passed: AtomicU64::new\(0\)/passed: AtomicU64::new(u64::MAX)/
 E
-blunt passed-store-relaxed 'W-e: `passed`, Release → Relaxed' \
+blunt passed-store-relaxed 'W-d: `passed`, Release → Relaxed' \
     'the pin of whoever reads holds what it reads, whatever it says it has passed' <<'E'
 subscribers/waiter.rs :: s/(self\.passed\.store\(offset, Ordering::)Release/$1Relaxed/
 E
-blunt passed-load-relaxed 'W-e: `passed`, Acquire → Relaxed' \
+blunt passed-load-relaxed 'W-d: `passed`, Acquire → Relaxed' \
     'the pin of whoever reads holds what it reads, whatever it says it has passed' <<'E'
 subscribers/waiter.rs :: s/(self\.passed\.load\(Ordering::)Acquire/$1Relaxed/
 E

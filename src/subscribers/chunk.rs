@@ -5,8 +5,8 @@
 //!
 //! **Invariants.**
 //! * K1: bit `i` of `occupied` is set by the claim and cleared by the leave of the one subscription that owns waiter `i`.
-//! * K2: bit `i` of `armed` is set by the owner, after its waker is in the cell, and cleared by whoever takes it; whoever
-//!   takes it takes the waker next.
+//! * K2: bit `i` of `armed` is set by the owner, after its waker is in the cell and the cell is lent (W1 of `waiter`), and
+//!   cleared by whoever takes it; whoever takes it takes the waker next, or is the owner and reclaims the cell.
 //!
 //! Orderings: see `subscribers`.
 
@@ -70,12 +70,12 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
     /// Gives the waiter back, clean. Returns the waker that was in it, to be dropped by the caller.
     pub(crate) fn leave(&self, index: usize) -> Option<Waker> {
         let bit = 1 << index;
-        self.disarm(index);
+        let waiter = self.waiter(index);
+        // Lent still: somebody is on the way to the waker, and wakes it.
+        let waker = self.reclaim(index).then(|| waiter.empty()).flatten();
         // Relaxed: heartbeat bits carry no data, and the clear below orders them.
         self.wants_beat.fetch_and(!bit, Ordering::Relaxed);
         self.beaten.fetch_and(!bit, Ordering::Relaxed);
-        let waiter = self.waiter(index);
-        let waker = waiter.take();
         waiter.set_passed(0);
         // AcqRel: the next owner finds it clean. P6
         self.occupied.fetch_and(!bit, Ordering::AcqRel);
@@ -86,19 +86,42 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
         &self.waiters.as_ref()[index]
     }
 
-    /// Step 2 of parking: the leaf bit.
-    pub(crate) fn arm(&self, index: usize) {
+    /// Steps 1 and 2 of parking: the waker, then the leaf bit. `false` if a taker is at the waker of the last time: then
+    /// `waker` was woken, and its owner is to come again.
+    #[must_use]
+    pub(crate) fn arm(&self, index: usize, waker: &Waker) -> bool {
+        if !self.reclaim(index) {
+            // W2
+            waker.wake_by_ref();
+            return false;
+        }
+        let old = self.waiter(index).lend(waker);
         // AcqRel: publishes the waker; reads the last taker's exit. P2
         self.armed.fetch_or(1 << index, Ordering::AcqRel);
+        // User code, and may panic: the owner is parked all the same.
+        drop(old);
+        true
     }
 
-    /// Takes the owner's own bit back: it goes on without a wake.
-    pub(crate) fn disarm(&self, index: usize) {
-        let bit = 1 << index;
-        // Relaxed: a stale answer costs one superfluous wake.
-        if self.armed.load(Ordering::Relaxed) & bit != 0 {
-            self.armed.fetch_and(!bit, Ordering::AcqRel);
+    /// Makes the cell the owner's, if need be by taking its own bit back. `false` if somebody else has taken the bit, and is
+    /// not out of the cell yet.
+    fn reclaim(&self, index: usize) -> bool {
+        let waiter = self.waiter(index);
+        if !waiter.is_lent() {
+            return true;
         }
+        let bit = 1 << index;
+        // AcqRel: whoever clears the bit has the cell. P2
+        let mine = self.armed.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+        if mine {
+            waiter.reclaim();
+        }
+        mine
+    }
+
+    /// The owner goes on without a wake; if somebody has its bit already, there is a superfluous one.
+    pub(crate) fn disarm(&self, index: usize) {
+        self.reclaim(index);
     }
 
     /// Takes all armed bits and moves their wakers out.

@@ -6,8 +6,8 @@
 //! **State.**
 //!
 //! ```text
-//!  top   ┌──────────── 64 bits: places of the list, modulo 64; bit 0 also the first waiter ─┐
-//!        └─┬──────────────────────────────────────────────────────────────────────────────┘
+//!  top   ┌──────────── 63 bits: places of the list, modulo 63; the highest bit: the first waiter ─┐
+//!        └─┬────────────────────────────────────────────────────────────────────────────────────┘
 //!  first [W]   list ─▶ [ group 0 │ group 1 │ … ]      copy-on-write; a place is kept for a group's life
 //!                        │ summary: 64 bits, one per chunk
 //!                        ├─▶ chunk: armed 64 bits │ occupied │ wants_beat │ beaten │ W W W … W
@@ -60,8 +60,11 @@ use waiter::Waiter;
 use crate::sync::{Arc, AtomicU64, CowCell, Ordering, fence};
 use crate::unwind::FirstPanic;
 
-/// Places of the list share the 64 bits of the top word.
-const TOP_BITS: usize = 64;
+/// Places of the list share these bits of the top word.
+const TOP_BITS: usize = 63;
+
+/// The bit of the top word that stands for the first waiter.
+const FIRST_BIT: u64 = 1 << TOP_BITS;
 
 type List = Vec<Option<Arc<Group>>>;
 
@@ -158,7 +161,12 @@ impl Subscribers {
                     }
                     return Some(Arc::clone(list));
                 }
-                Some(list) => List::clone(list),
+                Some(list) => {
+                    // `clone` would leave no room for one more.
+                    let mut copy = List::with_capacity(list.len() + 1);
+                    copy.extend(list.iter().cloned());
+                    copy
+                }
                 None => List::new(),
             };
             let free = list.iter().position(Option::is_none);
@@ -205,25 +213,27 @@ impl Subscribers {
         waker
     }
 
-    /// Parks: after this, whoever publishes wakes `waker`, or the caller finds the frame in the log.
-    pub(crate) fn arm(&self, seat: &Seat, waker: Waker) {
-        let index = match &seat.group {
+    /// Parks: after this, whoever publishes wakes `waker`, or the caller finds the frame in the log, or `waker` was woken.
+    pub(crate) fn arm(&self, seat: &Seat, waker: &Waker) {
+        let bit = match &seat.group {
             None => {
-                self.first.waiter(0).register(waker);
-                self.first.arm(0);
-                0
+                if !self.first.arm(0, waker) {
+                    return;
+                }
+                FIRST_BIT
             }
             Some(group) => {
                 let (chunk, waiter) = group.chunk(usize::from(seat.number));
-                chunk.waiter(waiter).register(waker);
-                chunk.arm(waiter);
+                if !chunk.arm(waiter, waker) {
+                    return;
+                }
                 group.arm_summary(usize::from(seat.number));
-                group.index()
+                top_bit(group.index())
             }
         };
         // Relaxed test: as for the summary. AcqRel: pairs with the swap in `wake`. P5
-        if self.top.load(Ordering::Relaxed) & top_bit(index) == 0 {
-            self.top.fetch_or(top_bit(index), Ordering::AcqRel);
+        if self.top.load(Ordering::Relaxed) & bit == 0 {
+            self.top.fetch_or(bit, Ordering::AcqRel);
         }
         // P5: pairs with the fence in `wake`.
         fence(Ordering::SeqCst);
@@ -263,13 +273,18 @@ impl Subscribers {
     pub(crate) fn wake_armed(&self) {
         // AcqRel: the parkers' lower bits. P5
         let mut top = self.top.swap(0, Ordering::AcqRel);
-        // P9: a parker that found the bit set and made no RMW: its group is in the list that we load.
-        fence(Ordering::SeqCst);
         let mut wake = WakeScan::default();
-        if top & top_bit(0) != 0 {
+        if top & FIRST_BIT != 0 {
+            top &= !FIRST_BIT;
             self.first.take(&mut wake.wakers);
             wake.run();
         }
+        if top == 0 {
+            wake.finish();
+            return;
+        }
+        // P9: a parker that found the bit set and made no RMW: its group is in the list that we load.
+        fence(Ordering::SeqCst);
         if let Some(list) = self.list.load_full() {
             while top != 0 {
                 let bit = top.trailing_zeros() as usize;
@@ -395,7 +410,8 @@ impl WakeScan {
         }
     }
 
-    fn finish(self) {
-        self.panics.resume();
+    // By reference: the room for the wakers is a thousand bytes.
+    fn finish(&mut self) {
+        std::mem::take(&mut self.panics).resume();
     }
 }

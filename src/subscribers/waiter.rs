@@ -2,41 +2,39 @@
 //!
 //! **Role.** The owner puts a waker in before it parks; a publisher, or the hub's clock, takes it out to wake.
 //!
-//! **State.** `state`: 0 idle, bit 0 REGISTERING (the owner is in the cell), bit 1 TAKING (somebody takes).
+//! **State.** `lent`: whether the cell belongs to whoever clears the waiter's bit of its chunk's `armed` word, or to the
+//! owner.
 //!
 //! **Invariants.**
-//! * W1: the cell is touched only by the owner in REGISTERING, or by the one thread that turned idle into TAKING.
-//! * W2: a waker that was in the cell, or was about to be, when a taker came is woken: by that taker, by the taker that
-//!   was there before, or by the owner itself.
-//! * W3: no user code runs while the cell is held: wakers are cloned before it is entered and dropped outside.
+//! * W1: the cell is touched by the owner alone while `lent` is false, and while it is true by the one thread that cleared
+//!   the bit, alone.
+//! * W2: a waker that was in the cell when a taker came is woken by that taker. An owner that finds a taker in the cell
+//!   wakes itself.
+//! * W3: no user code runs while the cell is lent. What a waker does in its clone or its drop, the owner does as an owner.
 //!
-//! **Protocol.** It is that of `AtomicWaker` (futures, tokio), less the clone and drop inside. *Register*: idle →
-//! REGISTERING, swap the waker, REGISTERING → idle; if a taker came meanwhile, wake oneself. *Take*: set TAKING; if
-//! the cell was idle, move the waker out and clear TAKING; otherwise leave the wake to whoever is in.
+//! **Protocol.** *Lend*: put the waker in, say that it is lent; then the chunk sets the bit. *Take*: the chunk cleared the
+//! bit; move the waker out, say that the cell is the owner's again. *Reclaim*: the owner cleared its own bit; it says so too.
+//! The bit is what decides, so neither side makes an RMW here. Between a taker's swap of the bits and its word that it
+//! is out of the cell the owner cannot park; it wakes itself and comes again.
 //!
 //! **Orderings.**
 //!
 //! | # | site | operation | ordering | pairs with | model that fails when weaker |
 //! |---|---|---|---|---|---|
-//! | W-a | `register` enter | CAS | Acquire | the taker's release | `waiter_cell` |
-//! | W-b | `register` leave | CAS / swap | `AcqRel` | the taker's acquire | Release: `waiter_cell` |
-//! | W-c | `take` enter | `fetch_or` | `AcqRel` | the owner's release | Acquire: `waiter_cell` |
-//! | W-d | `take` leave | `fetch_and` | Release | the owner's acquire | `waiter_cell` |
-//! | W-e | `passed` | store / load | Release / Acquire | each other: a segment passed is a segment read | — (the pin holds what is read) |
+//! | W-a | `is_lent` | load of `lent` | Acquire | W-b: the taker is out | `waiter_cell` |
+//! | W-b | `take` | store of `lent` | Release | W-a | `waiter_cell` |
+//! | W-c | `lend`, `reclaim` | stores of `lent` | Relaxed | the RMWs of the bit: P2, P3 | — |
+//! | W-d | `passed` | store / load | Release / Acquire | each other: a segment passed is a segment read | — (the pin holds what is read) |
 //!
 //! **Progress.** Wait-free.
 
 use std::task::Waker;
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering, ProtocolCell};
-
-const IDLE: u32 = 0;
-const REGISTERING: u32 = 0b01;
-const TAKING: u32 = 0b10;
+use crate::sync::{AtomicBool, AtomicU64, Ordering, ProtocolCell};
 
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    state: AtomicU32,
+    lent: AtomicBool,
     /// All offsets below were read. 0 while vacant and until the first look: holds everything back.
     passed: AtomicU64,
     waker: ProtocolCell<Option<Waker>>,
@@ -48,65 +46,73 @@ unsafe impl Sync for Waiter {}
 impl Waiter {
     pub(crate) fn new() -> Self {
         Self {
-            state: AtomicU32::new(IDLE),
+            lent: AtomicBool::new(false),
             passed: AtomicU64::new(0),
             waker: ProtocolCell::new(None),
         }
     }
 
-    /// Puts `waker` in. If a taker comes at the same time, wakes it instead.
-    pub(crate) fn register(&self, waker: Waker) {
-        // Acquire: a taker's exit. W-a
-        if self
-            .state
-            .compare_exchange(IDLE, REGISTERING, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            // W2: whoever is taking may find the old waker.
-            waker.wake();
-            return;
-        }
-        let old = self.replace(Some(waker));
-        // AcqRel: hands the cell to takers; on failure a taker's entry is read. W-b
-        let left =
-            self.state
-                .compare_exchange(REGISTERING, IDLE, Ordering::AcqRel, Ordering::Acquire);
-        if left.is_err() {
-            // W2: a taker came, saw us here, and left the wake to us. The cell stays ours until the swap.
-            let mine = self.replace(None);
-            self.state.swap(IDLE, Ordering::AcqRel);
-            if let Some(waker) = mine {
-                waker.wake();
-            }
-        }
-        drop(old);
+    /// Whether the cell is not the owner's now.
+    pub(crate) fn is_lent(&self) -> bool {
+        // Acquire: a taker that says that it is out is out. W-a
+        self.lent.load(Ordering::Acquire)
     }
 
-    /// Moves the waker out, to be woken. `None` if there is none, or if somebody else sees to it.
+    /// Puts `waker` in and lends the cell out. The owner has it, and sets its bit next. Tells what was in it, to be dropped.
+    pub(crate) fn lend(&self, waker: &Waker) -> Option<Waker> {
+        // W1: the cell is the owner's.
+        let same = self.waker.with_mut(|cell| {
+            // SAFETY: W1.
+            let old = unsafe { &*cell };
+            old.as_ref().is_some_and(|old| old.will_wake(waker))
+        });
+        // Cloned, if it must be, before the cell is touched: a clone that panics leaves it as it was.
+        let old = if same {
+            None
+        } else {
+            self.replace(Some(waker.clone()))
+        };
+        // Relaxed: the RMW that sets the bit publishes it. W-c
+        self.lent.store(true, Ordering::Relaxed);
+        old
+    }
+
+    /// The owner cleared its own bit: the cell is its own again, with the waker in it.
+    pub(crate) fn reclaim(&self) {
+        // Relaxed: nobody else has been there. W-c
+        self.lent.store(false, Ordering::Relaxed);
+    }
+
+    /// Moves the waker out, to be woken. The caller has cleared the bit.
     pub(crate) fn take(&self) -> Option<Waker> {
-        // AcqRel: the owner's exit; and the owner, if it is in, reads that we came. W-c
-        if self.state.fetch_or(TAKING, Ordering::AcqRel) != IDLE {
-            return None;
-        }
         let waker = self.replace(None);
-        // Release: hands the cell to the owner. W-d
-        self.state.fetch_and(!TAKING, Ordering::Release);
+        // Release: out of the cell. W-b
+        self.lent.store(false, Ordering::Release);
         waker
     }
 
+    /// Empties the cell, which is the owner's.
+    pub(crate) fn empty(&self) -> Option<Waker> {
+        self.replace(None)
+    }
+
+    /// W1: the caller is the one in the cell.
     fn replace(&self, waker: Option<Waker>) -> Option<Waker> {
-        // SAFETY: W1: the caller is the one in the cell.
+        // SAFETY: W1.
         self.waker
             .with_mut(|cell| unsafe { std::ptr::replace(cell, waker) })
     }
 
     pub(crate) fn passed(&self) -> u64 {
-        // Acquire: pairs with `set_passed`. W-e
+        // Acquire: pairs with `set_passed`. W-d
         self.passed.load(Ordering::Acquire)
     }
 
     pub(crate) fn set_passed(&self, offset: u64) {
-        // Release: what was read is read. W-e
-        self.passed.store(offset, Ordering::Release);
+        // An idle reader's polls leave the line alone. Relaxed: the owner alone stores.
+        if self.passed.load(Ordering::Relaxed) != offset {
+            // Release: what was read is read. W-d
+            self.passed.store(offset, Ordering::Release);
+        }
     }
 }

@@ -42,7 +42,7 @@ fn close(name: &str, bound: Option<usize>, before: usize, publish: bool) {
         });
         let mut seen = Seen::default();
         let (woken, waker) = Woken::new();
-        feed.1.arm(&seat, waker);
+        feed.1.arm(&seat, &waker);
         seen.read(&feed.0, &mut cursor);
         let parked = !seen.ended;
         let found = seen.frames.len();

@@ -35,7 +35,7 @@ impl Feed {
     ) -> Option<std::sync::Arc<Woken>> {
         let before = cursor.offset();
         let (woken, waker) = Woken::new();
-        self.subscribers.arm(seat, waker);
+        self.subscribers.arm(seat, &waker);
         // `read` asserts that nothing is stepped over.
         seen.read(&self.log, cursor);
         if cursor.offset() > before {

@@ -17,7 +17,7 @@ fn reuse(name: &str, at: usize) {
         let mut seats: Vec<_> = (0..=at).map(|_| bell.subscribers.claim()).collect();
         let old = seats.pop().expect("claimed");
         let (_, waker) = Woken::new();
-        bell.subscribers.arm(&old, waker);
+        bell.subscribers.arm(&old, &waker);
         bell.subscribers.set_passed(&old, 100);
         let publisher = {
             let bell = Arc::clone(&bell);

@@ -17,7 +17,8 @@ fn leave(name: &str, leaver: usize, stayer: usize) {
             .map(|_| bell.subscribers.claim())
             .collect();
         let (gone, waker) = Woken::new();
-        bell.subscribers.arm(&seats[leaver], waker);
+        bell.subscribers.arm(&seats[leaver], &waker);
+        drop(waker);
         let seats = Arc::new(seats);
         let leaver = {
             let (bell, seats) = (Arc::clone(&bell), Arc::clone(&seats));

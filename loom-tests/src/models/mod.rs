@@ -251,7 +251,7 @@ impl Listener {
             return;
         }
         let (woken, waker) = Woken::new();
-        bell.subscribers.arm(seat, waker);
+        bell.subscribers.arm(seat, &waker);
         self.seen = bell.seen();
         if self.seen > before {
             bell.subscribers.disarm(seat);

@@ -15,7 +15,7 @@ use crate::sync::Arc;
 /// Whoever sits is found by a publisher.
 fn assert_in_list(bell: &Bell, seat: &Seat) {
     let (woken, waker) = Woken::new();
-    bell.subscribers.arm(seat, waker);
+    bell.subscribers.arm(seat, &waker);
     bell.publish();
     assert!(woken.is(), "a claim landed outside the list");
 }

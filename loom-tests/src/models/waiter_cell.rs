@@ -1,16 +1,23 @@
-//! The cell of one waker: register, take and leave at the same time. The cell has one user at a time (loom watches it),
-//! and a waker that was in it, or was about to be, when a taker came is woken by somebody (W2).
+//! The cell of one waker and the bit that lends it: park, take and leave at the same time. The cell has one user at a time
+//! (loom watches it), and a waker that was parked, or was about to be, when a taker came is woken by somebody (W2).
 //!
 //! **Bound.** All interleavings with one taker; 3 preemptions with two takers.
 //!
-//! **Teeth.** The owner's entry, or a taker's exit, Relaxed; the owner's exit without Release; a taker's entry without
-//! Acquire; an owner that meets a taker and does not wake itself.
+//! **Teeth.** The owner's look, or a taker's exit, Relaxed; a taker that says that it is out before it is; an owner that meets
+//! a taker and does not wake itself; an owner that parks where a taker is.
 
 use loom::thread;
 
 use super::{Woken, check};
 use crate::sync::Arc;
 
+#[path = "../../../src/subscribers/chunk.rs"]
+#[expect(dead_code, reason = "a model uses a part of it")]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "a chunk is private to `subscribers`, and alone it makes small models"
+)]
+mod chunk;
 #[path = "../../../src/subscribers/waiter.rs"]
 #[expect(dead_code, reason = "a model uses a part of it")]
 #[allow(
@@ -19,42 +26,60 @@ use crate::sync::Arc;
 )]
 mod waiter;
 
+use chunk::{Chunk, Wakers};
 use waiter::Waiter;
 
-/// The owner registers `times`; `takers` take what they find. Whoever comes last finds the cell in order.
+type One = Chunk<[Waiter; 1]>;
+
+/// A chunk of one waiter, claimed.
+fn one() -> One {
+    let chunk = Chunk::new([Waiter::new()]);
+    assert_eq!(chunk.claim(), Some(0));
+    chunk
+}
+
+fn wake_taken(chunk: &One) -> bool {
+    let mut wakers = Wakers::new();
+    chunk.take(&mut wakers);
+    let some = !wakers.is_empty();
+    for waker in wakers {
+        waker.wake();
+    }
+    some
+}
+
+/// The owner parks `times` anew; `takers` take what they find. Whoever comes last finds the cell in order.
 fn cell(name: &str, bound: Option<usize>, takers: usize, times: usize) {
     check(name, bound, move || {
-        let waiter = Arc::new(Waiter::new());
+        let chunk = Arc::new(one());
         let (first, waker) = Woken::new();
-        waiter.register(waker);
+        assert!(chunk.arm(0, &waker), "nobody was there yet");
         let takers: Vec<_> = (0..takers)
             .map(|_| {
-                let waiter = Arc::clone(&waiter);
-                thread::spawn(move || {
-                    if let Some(waker) = waiter.take() {
-                        waker.wake();
-                    }
-                })
+                let chunk = Arc::clone(&chunk);
+                thread::spawn(move || wake_taken(&chunk))
             })
             .collect();
-        let mut registered = vec![first];
+        let mut parked = vec![first];
         for _ in 0..times {
             let (woken, waker) = Woken::new();
-            waiter.register(waker);
-            registered.push(woken);
+            let armed = chunk.arm(0, &waker);
+            assert!(armed || woken.is(), "the owner is to come again");
+            parked.push(woken);
         }
+        let mut took = false;
         for taker in takers {
-            taker.join().expect("no panic");
+            took |= taker.join().expect("no panic");
         }
-        // W2: the takers came to a cell that was full or about to be.
-        assert!(registered.iter().any(|woken| woken.is()), "a wake was lost");
-        let last = registered.last().expect("one at least");
-        let left = waiter.take();
-        assert!(last.is() || left.is_some(), "a waker was lost");
-        if let Some(waker) = left {
-            waker.wake();
-            assert!(last.is(), "an old waker was left");
-        }
+        let woken = parked.iter().any(|woken| woken.is());
+        assert!(!took || woken, "a wake was lost");
+        let last = parked.last().expect("one at least");
+        let left = wake_taken(&chunk);
+        assert!(last.is(), "a waker was lost, or an old one was left");
+        // The takers came to a waiter that was parked or about to be: somebody found it.
+        assert!(took || left);
+        let (_, waker) = Woken::new();
+        assert!(chunk.arm(0, &waker), "everybody is out");
     });
 }
 
@@ -68,25 +93,52 @@ fn waiter_cell_two_takers() {
     cell("waiter_cell_two_takers", Some(3), 2, 1);
 }
 
-/// A taker that comes after the owner is in the cell, and before another look of the owner, is not forgotten: the shape
-/// of parking without the bits.
+/// The owner leaves and another one comes, while a taker is on its way: the new owner parks in a cell of its own.
+#[test]
+fn waiter_cell_changes_hands() {
+    check("waiter_cell_changes_hands", None, || {
+        let chunk = Arc::new(one());
+        let (old, waker) = Woken::new();
+        assert!(chunk.arm(0, &waker));
+        let taker = {
+            let chunk = Arc::clone(&chunk);
+            thread::spawn(move || wake_taken(&chunk))
+        };
+        let left = chunk.leave(0);
+        assert_eq!(chunk.claim(), Some(0));
+        let (new, waker) = Woken::new();
+        let armed = chunk.arm(0, &waker);
+        let took = taker.join().expect("no panic");
+        assert!(armed || new.is(), "the owner is to come again");
+        assert_eq!(
+            left.is_some(),
+            !old.is(),
+            "the old waker is given back or woken"
+        );
+        assert!(took || !old.is());
+        wake_taken(&chunk);
+        assert!(new.is(), "the new owner's waker was lost");
+    });
+}
+
+/// A taker that comes after the owner is parked, and before another look of the owner, is not forgotten: parking with the
+/// leaf bit alone.
 #[test]
 fn waiter_cell_dekker() {
     use crate::sync::{AtomicBool, Ordering};
     check("waiter_cell_dekker", None, || {
-        let shared = Arc::new((Waiter::new(), AtomicBool::new(false)));
+        let shared = Arc::new((one(), AtomicBool::new(false)));
         let publishers = [(); 2].map(|()| {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
                 shared.1.store(true, Ordering::Release);
-                // The RMW in `take` and the one in `register` order the two looks.
-                if let Some(waker) = shared.0.take() {
-                    waker.wake();
-                }
+                // The RMW in `take` and the one in `arm` order the two looks.
+                wake_taken(&shared.0);
             })
         });
         let (woken, waker) = Woken::new();
-        shared.0.register(waker);
+        let armed = shared.0.arm(0, &waker);
+        assert!(armed, "nobody was parked before");
         let seen = shared.1.load(Ordering::Acquire);
         for publisher in publishers {
             publisher.join().expect("no panic");
