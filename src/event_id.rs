@@ -54,26 +54,39 @@ impl EventId {
         self.offset
     }
 
-    /// Writes the id into `buffer` and returns what was written.
-    pub(crate) fn format(self, buffer: &mut [u8; Self::MAX_LEN]) -> &str {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let (epoch, rest) = buffer.split_at_mut(Self::EPOCH_DIGITS);
-        for (i, digit) in epoch.iter_mut().enumerate() {
-            let nibble = self.epoch >> (4 * (Self::EPOCH_DIGITS - 1 - i)) & 0xf;
-            *digit = HEX[nibble as usize];
-        }
+    /// Writes the id at the end of `buffer`, which has room for [`MAX_LEN`](Self::MAX_LEN) bytes, and returns its length.
+    pub(crate) fn write_back(self, buffer: &mut [u8]) -> usize {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(self.offset).as_bytes();
-        rest[0] = b'-';
-        rest[1..=digits.len()].copy_from_slice(digits);
         let len = Self::EPOCH_DIGITS + 1 + digits.len();
-        std::str::from_utf8(&buffer[..len]).unwrap_or_default()
+        let at = buffer.len() - len;
+        let (epoch, offset) = buffer[at..].split_at_mut(Self::EPOCH_DIGITS);
+        for (pair, byte) in epoch.chunks_exact_mut(2).zip(self.epoch.to_be_bytes()) {
+            pair.copy_from_slice(&HEX_PAIRS[usize::from(byte)]);
+        }
+        offset[0] = b'-';
+        offset[1..].copy_from_slice(digits);
+        len
     }
 }
 
+/// Each byte as two lower-case hexadecimal digits.
+const HEX_PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+};
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.format(&mut [0; Self::MAX_LEN]))
+        let mut buffer = [0; Self::MAX_LEN];
+        let at = buffer.len() - self.write_back(&mut buffer);
+        f.pad(std::str::from_utf8(&buffer[at..]).unwrap_or_default())
     }
 }
 
