@@ -82,7 +82,7 @@ pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use position::{Lag, LagPolicy};
 pub use stats::HubStats;
-pub use subscription::{Batch, Item, Readiness, Subscription};
+pub use subscription::{Batch, Item, Readiness, RecvBatch, Subscription};
 pub use topic::{Published, Topic};
 #[cfg(all(feature = "_simulate", unix, not(fanfare_tasks)))]
 #[doc(hidden)]

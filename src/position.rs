@@ -5,7 +5,6 @@
 
 use crate::event_id::EventId;
 use crate::log::{self, Cursor, Reader, Step};
-use crate::subscription::Readiness;
 use crate::sync::epoch::{self, Guard};
 use crate::topic::TopicCore;
 
@@ -58,6 +57,18 @@ pub(crate) enum State {
     Unknown,
     Reading,
     Ended,
+}
+
+/// What stands before a reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    Nothing,
+    Frame,
+    /// First of all it must be told of what it missed.
+    Notice,
+    /// Nothing, and for so long that a sign of life is due.
+    Heartbeat,
+    Closed,
 }
 
 #[derive(Debug, Clone)]
@@ -186,20 +197,22 @@ impl Position {
     }
 
     /// What there is to read, without taking it; and whether a segment's end was passed.
-    pub(crate) fn peek(&mut self, topic: &TopicCore, guard: &Guard) -> (Option<Readiness>, bool) {
+    #[inline]
+    pub(crate) fn peek(&mut self, topic: &TopicCore, guard: &Guard) -> (Ahead, bool) {
         match self.state {
-            State::Ended => return (Some(Readiness::Closed), false),
-            State::Unknown => return (Some(Readiness::Readable), false),
+            State::Ended => return (Ahead::Closed, false),
+            State::Unknown => return (Ahead::Notice, false),
             State::Reading => {}
         }
         let mut reader = Reader::new(&topic.log, guard, &mut self.cursor);
         let found = match reader.peek() {
-            Step::Frame(_) | Step::Lagged(_) => Some(Readiness::Readable),
-            Step::Ended => Some(Readiness::Closed),
-            Step::Pending => None,
+            Step::Frame(_) => Ahead::Frame,
+            Step::Lagged(_) => Ahead::Notice,
+            Step::Ended => Ahead::Closed,
+            Step::Pending => Ahead::Nothing,
         };
         let crossed = reader.crossed();
-        if found == Some(Readiness::Closed) {
+        if found == Ahead::Closed {
             self.state = State::Ended;
         }
         (found, crossed)

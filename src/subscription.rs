@@ -6,7 +6,7 @@
 //! *Leave*: give the waiter back, then count out; the last user has the topic removed. Neither needs a runtime.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -16,7 +16,7 @@ use crate::error::{SubscribeError, TryRecvError};
 use crate::event_id::EventId;
 use crate::frame::{Frame, FrameRef};
 use crate::log::{self, Reader, Step};
-use crate::position::{Lag, LagPolicy, Position, Start, State};
+use crate::position::{Ahead, Lag, LagPolicy, Position, Start, State};
 use crate::subscribers::Seat;
 use crate::sync::Arc;
 use crate::sync::epoch::{self, Guard};
@@ -96,6 +96,10 @@ pub enum Readiness {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "dropping a subscription unsubscribes"]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent of each other, and a byte each"
+)]
 pub struct Subscription {
     topic: Arc<TopicCore>,
     position: Position,
@@ -105,6 +109,12 @@ pub struct Subscription {
     counted: bool,
     /// Whether it reads for others that may be behind: what it has read is not to be freed yet.
     held: bool,
+    /// Whether the batch that is read now passed the end of a segment. Here, for batches are moved about.
+    crossed: bool,
+    /// What is left of that batch, in events: it ends where the log ended when it began, however fast publishers are.
+    left: u32,
+    /// What was missed before that batch. In a box, for it is rare.
+    lag: Option<Box<Lag>>,
 }
 
 /// What one look at the log gave.
@@ -124,6 +134,9 @@ impl Subscription {
             beats: false,
             counted: true,
             held: false,
+            crossed: false,
+            left: 0,
+            lag: None,
             topic,
         };
         if this.topic.log.is_closed() {
@@ -239,9 +252,7 @@ impl Subscription {
 
     /// Parks; the caller looks once more.
     fn park(&self, cx: &Context<'_>) {
-        // Cloned here: no user code runs while the waiter's cell is held.
-        let waker = cx.waker().clone();
-        self.topic.subscribers.arm(&self.seat, waker);
+        self.topic.subscribers.arm(&self.seat, cx.waker());
     }
 
     /// Takes the next item if there is one.
@@ -290,13 +301,25 @@ impl Subscription {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Whether there is something to read, without taking it.
-    fn peek(&mut self, guard: &Guard) -> Option<Readiness> {
+    /// Sets what a batch that begins now may take.
+    #[inline]
+    fn count_left(&mut self, guard: &Guard) {
+        let left = self
+            .topic
+            .log
+            .end(guard)
+            .saturating_sub(self.position.offset());
+        self.left = u32::try_from(left).unwrap_or(u32::MAX);
+    }
+
+    /// What there is to read, without taking it.
+    #[inline]
+    fn peek(&mut self, guard: &Guard) -> Ahead {
         let (found, crossed) = self.position.peek(&self.topic, guard);
         if crossed {
             self.passed_segment(guard);
         }
-        if found.is_none() {
+        if found == Ahead::Nothing {
             // Up to date: an idle log may go.
             self.note_passed();
         }
@@ -307,25 +330,30 @@ impl Subscription {
     ///
     /// This is what a transport builds on: once it is readable, [`try_batch`](Self::try_batch) borrows the frames.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Readiness> {
-        self.poll_pinned(cx).map(|(ready, _)| ready)
+        self.poll_pinned(cx).map(|(ahead, _)| match ahead {
+            Ahead::Closed => Readiness::Closed,
+            Ahead::Heartbeat => Readiness::Heartbeat,
+            Ahead::Frame | Ahead::Notice | Ahead::Nothing => Readiness::Readable,
+        })
     }
 
-    /// [`poll_ready`](Self::poll_ready), with the pin under which it looked.
-    pub(crate) fn poll_pinned(&mut self, cx: &mut Context<'_>) -> Poll<(Readiness, Guard)> {
+    /// [`poll_ready`](Self::poll_ready), with the pin under which it looked. Never ready with [`Ahead::Nothing`].
+    pub(crate) fn poll_pinned(&mut self, cx: &mut Context<'_>) -> Poll<(Ahead, Guard)> {
         let guard = epoch::pin();
         let beat = self.beats && self.topic.subscribers.take_beat(&self.seat);
-        if let Some(ready) = self.peek(&guard) {
-            return Poll::Ready((ready, guard));
+        let mut found = self.peek(&guard);
+        if found == Ahead::Nothing && beat {
+            found = Ahead::Heartbeat;
         }
-        if beat {
-            return Poll::Ready((Readiness::Heartbeat, guard));
-        }
-        self.park(cx);
-        if let Some(ready) = self.peek(&guard) {
+        if found == Ahead::Nothing {
+            self.park(cx);
+            found = self.peek(&guard);
+            if found == Ahead::Nothing {
+                return Poll::Pending;
+            }
             self.topic.subscribers.disarm(&self.seat);
-            return Poll::Ready((ready, guard));
         }
-        Poll::Pending
+        Poll::Ready((found, guard))
     }
 
     /// Borrows what is visible now, without waiting.
@@ -336,9 +364,9 @@ impl Subscription {
     pub fn try_batch(&mut self) -> Result<Batch<'_>, TryRecvError> {
         let guard = epoch::pin();
         match self.peek(&guard) {
-            Some(Readiness::Readable) => Ok(Batch::new(self, guard)),
-            Some(_) => Err(TryRecvError::Closed),
-            None => Err(TryRecvError::Empty),
+            Ahead::Closed => Err(TryRecvError::Closed),
+            Ahead::Nothing | Ahead::Heartbeat => Err(TryRecvError::Empty),
+            ahead => Ok(Batch::new(self, guard, ahead)),
         }
     }
 
@@ -350,15 +378,42 @@ impl Subscription {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub async fn recv_batch(&mut self) -> Option<Batch<'_>> {
-        loop {
+    pub fn recv_batch(&mut self) -> RecvBatch<'_> {
+        RecvBatch {
+            subscription: Some(self),
+        }
+    }
+}
+
+/// Waits for a [`Batch`]; see [`Subscription::recv_batch`].
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct RecvBatch<'a> {
+    /// `None` once it is over.
+    subscription: Option<&'a mut Subscription>,
+}
+
+impl<'a> Future for RecvBatch<'a> {
+    type Output = Option<Batch<'a>>;
+
+    /// Over after it was ready: `None` again.
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        while let Some(subscription) = self.subscription.take() {
             // The pin comes out of the poll that is the last one: it is never held while the future waits.
-            match poll_fn(|cx| self.poll_pinned(cx)).await {
-                (Readiness::Readable, guard) => return Some(Batch::new(self, guard)),
-                (Readiness::Heartbeat, _) => {}
-                (Readiness::Closed, _) => return None,
+            match subscription.poll_pinned(cx) {
+                Poll::Pending => {
+                    self.subscription = Some(subscription);
+                    return Poll::Pending;
+                }
+                Poll::Ready((Ahead::Heartbeat, _)) => self.subscription = Some(subscription),
+                Poll::Ready((Ahead::Closed, _)) => {}
+                Poll::Ready((ahead, guard)) => {
+                    return Poll::Ready(Some(Batch::new(subscription, guard, ahead)));
+                }
             }
         }
+        Poll::Ready(None)
     }
 }
 
@@ -373,6 +428,9 @@ impl Subscription {
             beats: false,
             counted: false,
             held: false,
+            crossed: false,
+            left: 0,
+            lag: None,
             topic: Arc::clone(topic),
         };
         this.position.policy = policy;
@@ -462,47 +520,66 @@ impl fmt::Debug for Subscription {
 pub struct Batch<'a> {
     guard: Guard,
     subscription: &'a mut Subscription,
-    lag: Option<Lag>,
-    /// Where the log ended when the batch began: it ends there, however fast publishers are.
-    end: u64,
-    crossed: bool,
 }
 
 impl<'a> Batch<'a> {
-    pub(crate) fn new(subscription: &'a mut Subscription, guard: Guard) -> Self {
-        let Subscription {
-            topic, position, ..
-        } = &mut *subscription;
-        let (lag, crossed) = position.settle(topic, &guard);
-        Self {
-            end: subscription.topic.log.end(&guard),
+    /// `ahead` is what was found under `guard`.
+    #[inline]
+    pub(crate) fn new(subscription: &'a mut Subscription, guard: Guard, ahead: Ahead) -> Self {
+        subscription.count_left(&guard);
+        subscription.lag = None;
+        let mut batch = Self {
             guard,
             subscription,
-            lag,
-            crossed,
+        };
+        if ahead != Ahead::Frame {
+            batch.settle();
         }
+        batch
+    }
+
+    /// Moves past what was evicted.
+    #[cold]
+    fn settle(&mut self) {
+        let Subscription {
+            topic,
+            position,
+            crossed,
+            ..
+        } = &mut *self.subscription;
+        let (lag, passed) = position.settle(topic, &self.guard);
+        *crossed |= passed;
+        self.subscription.count_left(&self.guard);
+        self.subscription.lag = lag.map(Box::new);
     }
 
     /// What was missed before the first frame of this batch.
     #[must_use]
     pub fn lag(&self) -> Option<Lag> {
-        self.lag
+        self.subscription.lag.as_deref().copied()
     }
 
     /// Takes the next frame. `None` at the end of what was published when the batch began.
     pub fn next_frame(&mut self) -> Option<FrameRef<'_>> {
         let Subscription {
-            topic, position, ..
+            topic,
+            position,
+            crossed,
+            left,
+            ..
         } = &mut *self.subscription;
-        if position.state != State::Reading || position.offset() >= self.end {
+        if position.state != State::Reading || *left == 0 {
             return None;
         }
         let mut reader = Reader::new(&topic.log, &self.guard, &mut position.cursor);
         // Lag in the middle ends the batch; the next one tells of it.
         let step = reader.step_in_order();
-        self.crossed |= reader.crossed();
+        *crossed |= reader.crossed();
         match step {
-            Step::Frame(frame) => Some(frame),
+            Step::Frame(frame) => {
+                *left -= 1;
+                Some(frame)
+            }
             _ => None,
         }
     }
@@ -516,7 +593,8 @@ impl<'a> Batch<'a> {
     /// The id of the last event that the batch may reach.
     #[cfg(feature = "http-body")]
     pub(crate) fn end(&self) -> EventId {
-        EventId::new(self.subscription.topic.epoch, self.end - 1)
+        let at = self.position();
+        EventId::new(at.epoch(), at.offset() + u64::from(self.subscription.left))
     }
 
     /// Subscriptions on the topic.
@@ -534,7 +612,10 @@ impl<'a> Batch<'a> {
         while self.position().offset() < id.offset() {
             if self.next_frame().is_none() {
                 // Evicted meanwhile: the caller has them all the same.
+                let passed = id.offset() - self.position().offset();
                 self.subscription.position.cursor.jump(id.offset() + 1);
+                let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+                self.subscription.left = self.subscription.left.saturating_sub(passed);
             }
         }
         true
@@ -543,27 +624,33 @@ impl<'a> Batch<'a> {
     /// Gives each frame of the batch that is left to `f` and tells how many there were.
     pub fn for_each(&mut self, mut f: impl FnMut(&Frame)) -> usize {
         let Subscription {
-            topic, position, ..
+            topic,
+            position,
+            crossed,
+            left,
+            ..
         } = &mut *self.subscription;
         if position.state != State::Reading {
             return 0;
         }
         let mut reader = Reader::new(&topic.log, &self.guard, &mut position.cursor);
         let mut count = 0;
-        while reader.offset() < self.end
+        while *left > 0
             && let Step::Frame(frame) = reader.step_in_order()
         {
-            f(&frame);
+            *left -= 1;
             count += 1;
+            f(&frame);
         }
-        self.crossed |= reader.crossed();
+        *crossed |= reader.crossed();
         count
     }
 }
 
 impl Drop for Batch<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.crossed {
+        if std::mem::take(&mut self.subscription.crossed) {
             self.subscription.passed_segment(&self.guard);
         } else {
             self.subscription.note_passed();
@@ -575,7 +662,7 @@ impl Drop for Batch<'_> {
 impl fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch")
-            .field("lag", &self.lag)
+            .field("lag", &self.lag())
             .finish_non_exhaustive()
     }
 }

@@ -131,6 +131,7 @@ impl<'g> Reader<'g> {
         self.crossed
     }
 
+    #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
     pub(crate) fn offset(&self) -> u64 {
         self.cursor.offset
     }
@@ -166,7 +167,34 @@ impl<'g> Reader<'g> {
     }
 
     /// Finds the frame at the cursor. With `skip` the cursor moves past evicted frames; without, it stays before them.
+    #[inline]
     fn find(&mut self, skip: bool) -> Step<'g> {
+        // What nearly every look finds: the next slot of the segment that the cursor stands in, filled or not yet.
+        if let Some(segment) = self.segment {
+            let index = self.index_in(segment);
+            if let Some(frame) = segment.get(index) {
+                return Step::Frame(frame);
+            }
+            // As in the loop: an evicted hole is never waited for.
+            if index < segment.limit() && self.cursor.offset >= self.log.oldest_offset() {
+                return Step::Pending;
+            }
+        }
+        self.find_on(skip)
+    }
+
+    /// Where the cursor stands in `segment`: at a slot, or at the end.
+    #[inline]
+    fn index_in(&self, segment: &Segment) -> usize {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "at most 64: the cursor stands in the segment or at its end"
+        )]
+        let index = (self.cursor.offset - segment.first()) as usize;
+        index
+    }
+
+    fn find_on(&mut self, skip: bool) -> Step<'g> {
         loop {
             let Some(segment) = self.segment else {
                 let (place, offset) = self.locate();
@@ -188,11 +216,7 @@ impl<'g> Reader<'g> {
                     Place::Closed => return Step::Ended,
                 }
             };
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "at most 64: the cursor stands in the segment or at its end"
-            )]
-            let index = (self.cursor.offset - segment.first()) as usize;
+            let index = self.index_in(segment);
             if let Some(frame) = segment.get(index) {
                 return Step::Frame(frame);
             }

@@ -15,8 +15,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVal
 use http_body::{Body, Frame as BodyFrame};
 
 use crate::event_id::EventId;
-use crate::position::Lag;
-use crate::subscription::{Batch, Readiness, Subscription};
+use crate::position::{Ahead, Lag};
+use crate::subscription::{Batch, Subscription};
 
 /// A chunk is sent when it has this many bytes, if not before; one larger event makes one larger chunk.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -149,14 +149,14 @@ impl Sse {
         SseBody {
             subscription,
             others,
-            opening: Some(opening.into()),
+            opening: Some(opening),
             turn: 0,
             ended: false,
         }
     }
 
     /// What is sent before the events, the subscription, and those beside it.
-    pub(super) fn into_parts(self) -> (String, Subscription, Vec<Subscription>) {
+    pub(super) fn into_parts(self) -> (Bytes, Subscription, Vec<Subscription>) {
         let mut opening = String::new();
         // Writing to a string does not fail.
         if let Some(retry) = self.retry {
@@ -165,11 +165,13 @@ impl Sse {
         if self.prime {
             let _ = writeln!(opening, "id: {}", self.subscription.position());
         }
-        if opening.is_empty() {
+        let opening = if opening.is_empty() {
             // Something must be sent at once, or the client does not learn that the stream is open.
-            opening.push_str(":\n");
-        }
-        opening.push('\n');
+            Bytes::from_static(b":\n\n")
+        } else {
+            opening.push('\n');
+            opening.into()
+        };
         (opening, self.subscription, self.others)
     }
 
@@ -274,11 +276,11 @@ fn poll_chunk(subscription: &mut Subscription, cx: &mut Context<'_>) -> Poll<Opt
     loop {
         let (found, guard) = ready!(subscription.poll_pinned(cx));
         let bytes = match found {
-            Readiness::Closed => return Poll::Ready(None),
-            Readiness::Heartbeat => Bytes::from_static(HEARTBEAT),
-            Readiness::Readable => {
+            Ahead::Closed => return Poll::Ready(None),
+            Ahead::Heartbeat => Bytes::from_static(HEARTBEAT),
+            Ahead::Frame | Ahead::Notice | Ahead::Nothing => {
                 let with_ids = subscription.has_ids();
-                gather(Batch::new(subscription, guard), with_ids)
+                gather(Batch::new(subscription, guard, found), with_ids)
             }
         };
         if !bytes.is_empty() {
@@ -322,12 +324,23 @@ fn gather(mut batch: Batch<'_>, with_ids: bool) -> Bytes {
     if let Some(lag) = batch.lag() {
         write_lag(&mut chunk, lag, with_ids);
     }
+    let events = batch.end().offset() - from.offset();
     while chunk.len() < CHUNK_BYTES {
         let Some(frame) = batch.next_frame() else {
             break;
         };
         if chunk.is_empty() && frame.len() >= SHARE_BYTES {
             return frame.to_bytes();
+        }
+        if chunk.is_empty() {
+            // Events of a topic are often alike: room for all of them at once.
+            let events = usize::try_from(events).unwrap_or(usize::MAX);
+            chunk.reserve(
+                frame
+                    .len()
+                    .saturating_mul(events)
+                    .min(CHUNK_BYTES + SHARE_BYTES),
+            );
         }
         chunk.extend_from_slice(frame.as_sse());
     }

@@ -101,7 +101,7 @@ impl Engine {
         let (opening, subscription, others) = sse.into_parts();
         let mut all = BytesMut::with_capacity(first.len() + opening.len());
         all.extend_from_slice(first);
-        all.extend_from_slice(opening.as_bytes());
+        all.extend_from_slice(&opening);
         let (id, shard) = self.totals.deal().ok_or(AdoptError::ShutDown)?;
         let mut subscriptions = SmallVec::new();
         subscriptions.push(subscription);

@@ -5,7 +5,6 @@ use std::hint::black_box;
 use std::io;
 use std::num::NonZeroU32;
 
-use bytes::Bytes;
 use smallvec::smallvec;
 
 use super::inbox::{Inbox, Rouse, Signal};
@@ -78,7 +77,7 @@ impl SimulatedShard {
         let joiner = Joiner {
             id: self.joined,
             socket: Sink(NonZeroU32::MIN),
-            first: Bytes::from(opening),
+            first: opening,
             subscriptions: smallvec![subscription],
         };
         self.shard.join(joiner, |_, _| Ok(()));
