@@ -1,4 +1,4 @@
-//! An allocator that counts: what lives, by size, and how often this thread allocated.
+//! An allocator that counts: what lives, by size, and how often and how much this thread allocated.
 //!
 //! A test binary installs it with `#[global_allocator]`.
 
@@ -14,13 +14,16 @@ static LIVE_OF_SIZE: [AtomicI64; SIZES] = [const { AtomicI64::new(0) }; SIZES];
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
 pub(crate) struct Counting;
 
 fn count(layout: Layout, sign: i64) {
     let size = layout.size();
-    LIVE_BYTES.fetch_add(sign * size.cast_signed() as i64, Ordering::Relaxed);
+    let bytes = sign * size.cast_signed() as i64;
+    LIVE_BYTES.fetch_add(bytes, Ordering::Relaxed);
+    BYTES.set(BYTES.get() + bytes);
     if let Some(live) = LIVE_OF_SIZE.get(size) {
         live.fetch_add(sign, Ordering::Relaxed);
     }
@@ -76,4 +79,11 @@ pub(crate) fn allocations(f: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.get();
     f();
     ALLOCATIONS.get() - before
+}
+
+/// Bytes that this thread allocated while `f` ran, less those that it freed.
+pub(crate) fn bytes(f: impl FnOnce()) -> i64 {
+    let before = BYTES.get();
+    f();
+    BYTES.get() - before
 }
