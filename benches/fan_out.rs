@@ -46,7 +46,7 @@ fn fan_out(criterion: &mut Criterion, sizes: &[u32]) {
                     let mut contender = open(runtime.handle(), subscribers);
                     bencher.iter_custom(|rounds| {
                         let rounds = u32::try_from(rounds).expect("criterion asks for few rounds");
-                        contender.run(rounds, burst)
+                        contender.run(rounds, burst).received
                     });
                 });
             }

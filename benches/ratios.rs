@@ -38,11 +38,11 @@ use clap::builder::RangedI64ValueParser;
 use clap::{Parser, ValueEnum, value_parser};
 use fanfare::{Event, Hub, Subscription};
 
-use crate::engines::{ENGINES, Tick};
+use crate::engines::{ENGINES, Tick, interleave, median};
 
 const KEY: &str = "ticks";
 
-/// Rounds of one engine that are timed together in its turn; one more before them warms its memory up.
+/// Rounds of one engine that are timed together in its turn; one more before them checks the order and warms its memory up.
 const PASSES: u32 = 3;
 
 /// Publishes, or subscribes and drops, that are timed together.
@@ -117,12 +117,7 @@ struct Report {
 impl Report {
     /// The ratio of `times` to `others`, round by round, beside what it may be at most.
     fn ratio(&mut self, what: &str, times: &[f64], others: &[f64], limit: Option<f64>) {
-        let ratios: Vec<f64> = times
-            .iter()
-            .zip(others)
-            .map(|(time, other)| time / other)
-            .collect();
-        let ratio = median(&ratios);
+        let ratio = median(&engines::ratios(times, others));
         let verdict = match limit.filter(|_| self.judges) {
             None => String::new(),
             Some(limit) if ratio <= limit => format!("at most {limit}: holds"),
@@ -135,36 +130,8 @@ impl Report {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        f64::midpoint(sorted[middle - 1], sorted[middle])
-    }
-}
-
 fn nanoseconds_per(elapsed: Duration, operations: u32) -> f64 {
     elapsed.as_secs_f64() * 1e9 / f64::from(operations)
-}
-
-/// Measures all of `subjects` once per round, beginning with another one each time. One row of times per subject.
-fn interleave<S>(
-    rounds: u32,
-    subjects: &mut [S],
-    mut measure: impl FnMut(&mut S) -> f64,
-) -> Vec<Vec<f64>> {
-    let mut times = vec![Vec::new(); subjects.len()];
-    let mut order: Vec<usize> = (0..subjects.len()).collect();
-    for _ in 0..rounds {
-        for &subject in &order {
-            times[subject].push(measure(&mut subjects[subject]));
-        }
-        order.rotate_left(1);
-    }
-    times
 }
 
 fn size(count: u32) -> usize {
@@ -182,6 +149,8 @@ const FAN_OUT_LIMITS: [(Option<f64>, Option<f64>); ENGINES.len()] = [
     (None, None),
     (Some(0.65), Some(0.4)),
     (None, None),
+    (None, None),
+    (None, None),
     (Some(0.25), Some(0.08)),
 ];
 
@@ -191,8 +160,8 @@ fn fan_out(options: &Options, report: &mut Report) {
     for burst in [1, options.burst] {
         let deliveries = PASSES * burst * options.subscribers;
         let times = interleave(options.rounds, &mut contenders, |contender| {
-            contender.run(1, burst);
-            nanoseconds_per(contender.run(PASSES, burst), deliveries)
+            contender.check(burst);
+            nanoseconds_per(contender.run(PASSES, burst).received, deliveries)
         });
         println!(
             "\nfan-out: {} subscribers, a task each, {} workers, {burst} at a time, until all have received",

@@ -287,7 +287,7 @@ subscribers/mod.rs :: s/(group\.arm_summary\(usize::from\(seat\.number\)\);)\s*t
 E
 weaken clear-top-last 'the top word cleared after the scan' park_vs_publish::park_vs_publish "${list[@]}" <<'E'
 subscribers/mod.rs :: s/let mut top = self\.top\.swap\(0, Ordering::AcqRel\);/let mut top = self.top.load(Ordering::Acquire);/
-subscribers/mod.rs :: s/(if top == 0 \{\s*)(return wake\.finish\(\);)/$1self.top.swap(0, Ordering::AcqRel); $2/
+subscribers/mod.rs :: s/(if top == 0 \{\s*)(wake\.finish\(\);\s*return;)/$1self.top.swap(0, Ordering::AcqRel); $2/
 subscribers/mod.rs :: s/(\s*)(wake\.finish\(\);\s*\}\s*\/\/\/ Gives a heartbeat)/ self.top.swap(0, Ordering::AcqRel);$1$2/
 E
 weaken clear-summary-last 'the summary cleared after its leaves' "${list[@]}" <<'E'
@@ -351,7 +351,7 @@ blunt top-set-relaxed 'P5: top set Relaxed' \
 subscribers/mod.rs :: s/(self\.top\.fetch_or\(bit, Ordering::)AcqRel/$1Relaxed/
 E
 blunt top-take-relaxed 'P5: top taken Relaxed' \
-    'the fence P9 follows' <<'E'
+    'the fence P9 follows, or the RMW of the first bit, which goes on with the release of its parker' <<'E'
 subscribers/mod.rs :: s/(self\.top\.swap\(0, Ordering::)AcqRel/$1Relaxed/
 E
 weaken summary-and-top-relaxed 'P4, P5: summary and top Relaxed' "${list[@]}" <<'E'
