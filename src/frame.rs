@@ -24,7 +24,7 @@ use std::ptr::NonNull;
 use bytes::Bytes;
 use triomphe::{Arc as FlatArc, ThinArc};
 
-use crate::encode::{ID_SPACE, write_id};
+use crate::encode::{DATA_FIELD, ID_FIELD, ID_SPACE, NAME_FIELD, write_id};
 use crate::event_id::EventId;
 use crate::sync::Witness;
 
@@ -41,20 +41,28 @@ pub(crate) struct Layout {
     pub(crate) payload: Option<Range<usize>>,
 }
 
-/// [`Layout`] as it is kept, and the id.
+/// [`Layout`] as it is kept: what cannot be told from the bytes. Small, for a busy hub holds millions.
 #[derive(Debug)]
 struct Header {
-    epoch: u64,
-    /// 0 without an id: offsets begin at 1.
-    offset: u64,
-    start: u32,
-    fields_at: u32,
-    data_at: u32,
-    name_len: u32,
-    payload_at: u32,
-    /// `u32::MAX` if the payload is in pieces.
-    payload_len: u32,
+    /// Where the block begins: at the id, or at what follows the space for one.
+    start: u8,
+    /// Size of that space.
+    fields_at: u8,
+    name_len: u16,
+    /// Whether the payload is in several `data:` lines.
+    in_pieces: bool,
     witness: Witness,
+}
+
+impl Header {
+    /// Where the first `data:` line begins.
+    fn data_at(&self) -> usize {
+        let name_line = match usize::from(self.name_len) {
+            0 => 0,
+            len => NAME_FIELD.len() + len + 1,
+        };
+        usize::from(self.fields_at) + name_line
+    }
 }
 
 /// An encoded event, shared by all who read it. A clone counts one reference up.
@@ -80,65 +88,50 @@ pub struct Frame(ThinArc<Header, u8>);
 #[derive(Debug)]
 pub(crate) struct RawFrame(());
 
-const IN_PIECES: u32 = u32::MAX;
-
-/// Largest buffer of one frame, in bytes: positions in it are 32 bits.
-pub(crate) const MAX_FRAME_BYTES: usize = u32::MAX as usize - 1;
-
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "the builder keeps `max_event_bytes` far below `MAX_FRAME_BYTES`"
+    reason = "a place before the fields: at most `ID_SPACE`"
 )]
-const fn narrow(position: usize) -> u32 {
-    debug_assert!(position <= MAX_FRAME_BYTES);
-    position as u32
+const fn narrow(place: usize) -> u8 {
+    debug_assert!(place <= ID_SPACE);
+    place as u8
 }
 
 impl Frame {
     /// Copies `buffer` into a frame of its own. One allocation.
     pub(crate) fn new(layout: Layout, buffer: &[u8]) -> Self {
-        let (payload_at, payload_len) = match layout.payload {
-            Some(range) => (narrow(range.start), narrow(range.len())),
-            None => (0, IN_PIECES),
+        let header = Header {
+            start: narrow(layout.fields_at),
+            fields_at: narrow(layout.fields_at),
+            name_len: u16::try_from(layout.name_len).unwrap_or_default(),
+            in_pieces: layout.payload.is_none(),
+            witness: Witness::new(),
         };
-        Self(ThinArc::from_header_and_slice(
-            Header {
-                epoch: 0,
-                offset: 0,
-                start: narrow(layout.fields_at),
-                fields_at: narrow(layout.fields_at),
-                data_at: narrow(layout.data_at),
-                name_len: narrow(layout.name_len),
-                payload_at,
-                payload_len,
-                witness: Witness::new(),
-            },
-            buffer,
-        ))
+        debug_assert_eq!(header.data_at(), layout.data_at);
+        let frame = Self(ThinArc::from_header_and_slice(header, buffer));
+        debug_assert!(
+            layout
+                .payload
+                .is_none_or(|at| frame.payload() == Some(&buffer[at]))
+        );
+        frame
     }
 
     /// Whether an id can be written into it.
     pub(crate) fn has_id_space(&self) -> bool {
-        self.header().fields_at as usize == ID_SPACE
+        usize::from(self.header().fields_at) == ID_SPACE
     }
 
     /// A copy that has no other owner, for another topic.
     pub(crate) fn duplicate(&self) -> Self {
-        let header = self.header();
-        Self(ThinArc::from_header_and_slice(
-            Header {
-                epoch: 0,
-                offset: 0,
-                start: header.fields_at,
-                fields_at: header.fields_at,
-                data_at: header.data_at,
-                name_len: header.name_len,
-                payload_at: header.payload_at,
-                payload_len: header.payload_len,
-                witness: Witness::new(),
-            },
-            &self.0.slice,
-        ))
+        let header = Header {
+            start: self.header().fields_at,
+            fields_at: self.header().fields_at,
+            name_len: self.header().name_len,
+            in_pieces: self.header().in_pieces,
+            witness: Witness::new(),
+        };
+        Self(ThinArc::from_header_and_slice(header, &self.0.slice))
     }
 
     /// Writes the id into the space left for it, if there is any. By F1 the frame has one owner.
@@ -153,10 +146,7 @@ impl Frame {
             };
             if let Some(space) = inner.slice_mut().first_chunk_mut() {
                 let start = write_id(space, id);
-                let header = inner.header_mut();
-                header.start = narrow(start);
-                header.epoch = id.epoch();
-                header.offset = id.offset();
+                inner.header_mut().start = narrow(start);
             }
         });
     }
@@ -170,7 +160,7 @@ impl Frame {
     /// The event as one block of `text/event-stream`, with the empty line that ends it.
     #[must_use]
     pub fn as_sse(&self) -> &[u8] {
-        &self.0.slice[self.header().start as usize..]
+        &self.0.slice[usize::from(self.header().start)..]
     }
 
     /// Length of [`as_sse`](Self::as_sse), in bytes.
@@ -185,9 +175,9 @@ impl Frame {
     #[must_use]
     pub fn payload(&self) -> Option<&[u8]> {
         let header = self.header();
-        let at = header.payload_at as usize;
-        (header.payload_len != IN_PIECES)
-            .then(|| &self.0.slice[at..at + header.payload_len as usize])
+        // Between the field's name and the two line breaks that end the line and the block.
+        let at = header.data_at() + DATA_FIELD.len();
+        (!header.in_pieces).then(|| &self.0.slice[at..self.0.slice.len() - 2])
     }
 
     /// The payload as a reader sees it: as [`payload`](Self::payload), with a text of several lines joined by LF.
@@ -196,7 +186,7 @@ impl Frame {
         if let Some(payload) = self.payload() {
             return Cow::Borrowed(std::str::from_utf8(payload).unwrap_or_default());
         }
-        let block = &self.0.slice[self.header().data_at as usize..];
+        let block = &self.0.slice[self.header().data_at()..];
         let lines = std::str::from_utf8(block).unwrap_or_default().lines();
         let lines: Vec<_> = lines.filter_map(|l| l.strip_prefix("data: ")).collect();
         Cow::Owned(lines.join("\n"))
@@ -209,15 +199,17 @@ impl Frame {
         if header.name_len == 0 {
             return None;
         }
-        let end = header.data_at as usize - 1;
-        std::str::from_utf8(&self.0.slice[end - header.name_len as usize..end]).ok()
+        let end = header.data_at() - 1;
+        std::str::from_utf8(&self.0.slice[end - usize::from(header.name_len)..end]).ok()
     }
 
     /// The id, if the event has one.
     #[must_use]
     pub fn id(&self) -> Option<EventId> {
         let header = self.header();
-        (header.offset != 0).then(|| EventId::new(header.epoch, header.offset))
+        let line = usize::from(header.start)..usize::from(header.fields_at);
+        let id = self.0.slice[line].strip_prefix(ID_FIELD)?;
+        std::str::from_utf8(id).ok()?.trim_end().parse().ok()
     }
 
     /// The block of [`as_sse`](Self::as_sse) as shared bytes: no copy, one small allocation for the owner.

@@ -1,15 +1,19 @@
 //! An engine with its readers and the tasks they live in.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::engine::Engine;
-use super::round::{Round, read_rounds};
+use super::round::{AbortOnPanic, Round, read_rounds};
 use super::tick::Tick;
+
+/// Longest wait for rounds, and what each delivery adds to it: far more than the slowest engine needs.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE_EACH: Duration = Duration::from_micros(20);
 
 /// What rounds took together.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,7 +77,9 @@ impl<E: Engine> Arena<E> {
         let behind = self.rounds;
         self.rounds += rounds;
         let (engine, round) = (Arc::clone(&self.engine), Arc::clone(&self.round));
-        let publisher = self.runtime.spawn(async move {
+        let (done, publisher) = mpsc::channel();
+        self.runtime.spawn(async move {
+            let _guard = AbortOnPanic;
             let mut times = Times::default();
             for n in 0..rounds {
                 round.all_parked(behind + n).await;
@@ -86,11 +92,15 @@ impl<E: Engine> Arena<E> {
                 round.all_arrived().await;
                 times.received += start.elapsed();
             }
-            times
+            // Nobody waits any more: then this has taken too long, and that was said.
+            let _ = done.send(times);
         });
-        self.runtime
-            .block_on(publisher)
-            .expect("the publisher does not panic")
+        let deliveries = u32::try_from(self.tasks.len())
+            .unwrap_or(u32::MAX)
+            .saturating_mul(rounds.saturating_mul(burst));
+        publisher
+            .recv_timeout(PATIENCE + PATIENCE_EACH.saturating_mul(deliveries))
+            .expect("an event was lost, or this machine is very slow: not all readers have received all")
     }
 
     /// Returns once every reader waits.

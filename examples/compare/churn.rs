@@ -1,7 +1,8 @@
 //! A subscribe and a drop beside others, on one thread: the new one joins, then one of the others leaves, and nothing of it
 //! stays behind.
 
-use std::sync::{Mutex, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -10,7 +11,7 @@ use crate::args::{Question, Settings, grouped};
 use crate::contest::{Entry, Progress, hold};
 use crate::engines::{
     AsyncBroadcast, Broadcast, CAPACITY, DashMapOfSenders, Engine, Fanfare, KEY, Keyed, LockedMaps,
-    ManyReceiver, Named,
+    ManyReceiver, Named, Senders,
 };
 use crate::report::{Head, Table, Unit};
 
@@ -32,15 +33,15 @@ fn churn<'a, R: 'a>(
         for _ in 0..OPERATIONS {
             // Coprime to the number of others: each has its turn.
             leaver = (leaver + 618_033) % others.len();
-            leave(std::mem::replace(&mut others[leaver], join()));
+            leave(mem::replace(&mut others[leaver], join()));
         }
         start.elapsed().as_secs_f64() * 1e9 / f64::from(OPERATIONS)
     })
 }
 
 fn keyed<'a, E: Keyed>() -> Box<dyn FnMut() -> f64 + 'a> {
-    let engine = std::sync::Arc::new(E::new());
-    let joins = std::sync::Arc::clone(&engine);
+    let engine = Arc::new(E::new());
+    let joins = Arc::clone(&engine);
     churn(
         move || joins.join(KEY),
         move |reader| engine.leave(KEY, reader),
@@ -49,8 +50,8 @@ fn keyed<'a, E: Keyed>() -> Box<dyn FnMut() -> f64 + 'a> {
 
 /// A list of senders that others publish to needs a lock.
 fn senders<'a>() -> Box<dyn FnMut() -> f64 + 'a> {
-    let list = std::sync::Arc::new(Mutex::new(Vec::new()));
-    let joins = std::sync::Arc::clone(&list);
+    let list = Arc::new(Mutex::new(Vec::new()));
+    let joins = Arc::clone(&list);
     churn(
         move || {
             let (sender, queue) = mpsc::channel::<bytes::Bytes>(CAPACITY);
@@ -79,7 +80,7 @@ pub(crate) fn measure(settings: &Settings, progress: &Progress, done: impl FnOnc
             AsyncBroadcast::NAME,
             churn(|| async_broadcast.0.new_receiver(), drop::<_>),
         ),
-        (crate::engines::Senders::NAME, senders()),
+        (Senders::NAME, senders()),
         (DashMapOfSenders::NAME, keyed::<DashMapOfSenders>()),
         (LockedMaps::NAME, keyed::<LockedMaps>()),
     ];

@@ -140,7 +140,11 @@ fn topic_of(engine: &str, subscribers: usize) -> Option<Vec<f64>> {
 fn users_of(engine: &str, topics: u32) -> Option<Vec<f64>> {
     let figures = match engine {
         Fanfare::NAME => {
-            let hub = Hub::builder().idle_after(IDLE_AFTER).build().ok()?;
+            let hub = Hub::builder()
+                .event_ids(false)
+                .idle_after(IDLE_AFTER)
+                .build()
+                .ok()?;
             users(&Fanfare(hub), topics, STILL)
         }
         DashMapOfSenders::NAME => users(&DashMapOfSenders::new(), topics, NOTHING_RUNS),

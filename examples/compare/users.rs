@@ -6,7 +6,7 @@
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crossbeam_utils::CachePadded;
 use dashmap::DashMap;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 use crate::args::{Question, Settings, grouped};
@@ -30,6 +30,9 @@ const EVENTS_PER_TOPIC: u32 = 2;
 
 /// What the ring of one user holds: it is allocated whole, and no user gets near it.
 const USER_CAPACITY: usize = 32;
+
+/// Longest wait for a turn: far more than the slowest engine needs.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Roughly what all engines side by side take per topic. Bytes.
 const BYTES_PER_TOPIC: u64 = 11_000;
@@ -82,7 +85,7 @@ struct Crowd {
     /// Events of this turn that no reader has had yet.
     left: CachePadded<AtomicU32>,
     /// The reader of the last one tells here.
-    done: Notify,
+    done: mpsc::Sender<()>,
     checked: AtomicBool,
     /// Per user, the events it has had in all turns.
     received: Box<[AtomicU32]>,
@@ -92,7 +95,8 @@ impl Crowd {
     fn take(&self, user: usize, received: u32, events: u32) {
         self.received[user].store(received, Ordering::Relaxed);
         if self.left.fetch_sub(events, Ordering::AcqRel) == events {
-            self.done.notify_one();
+            // Nobody waits any more: then this has taken too long, and that was said.
+            let _ = self.done.send(());
         }
     }
 }
@@ -176,6 +180,7 @@ struct City<E> {
     engine: E,
     keys: Arc<[String]>,
     crowd: Arc<Crowd>,
+    done: mpsc::Receiver<()>,
     tasks: Vec<JoinHandle<()>>,
     plan: Plan,
     turn: u32,
@@ -186,9 +191,10 @@ struct City<E> {
 impl<E: Keyed> City<E> {
     fn open(runtime: &Handle, keys: &Arc<[String]>, plan: Plan) -> Self {
         let engine = E::new();
+        let (done_in, done) = mpsc::channel();
         let crowd = Arc::new(Crowd {
             left: CachePadded::new(AtomicU32::new(0)),
-            done: Notify::new(),
+            done: done_in,
             checked: AtomicBool::new(false),
             received: keys.iter().map(|_| AtomicU32::new(0)).collect(),
         });
@@ -203,22 +209,12 @@ impl<E: Keyed> City<E> {
             engine,
             keys: Arc::clone(keys),
             crowd,
+            done,
             tasks,
             plan,
             turn: 0,
             published: vec![0; keys.len()],
         }
-    }
-
-    fn publish(&self, publisher: u32) {
-        let plan = self.plan;
-        self.runtime.block_on(async {
-            let users = plan.users(self.turn, publisher);
-            for (event, user) in (0..).zip(users) {
-                let tick = Tick::new(plan.number(publisher, event));
-                self.engine.publish_to(&self.keys[user], &tick).await;
-            }
-        });
     }
 }
 
@@ -229,19 +225,29 @@ impl<E: Keyed> Users for City<E> {
         self.crowd.checked.store(checked, Ordering::Relaxed);
         self.crowd.left.store(plan.total(), Ordering::Release);
         let barrier = Barrier::new(size(plan.publishers) + 1);
-        let this = &*self;
+        let (engine, keys, turn) = (&self.engine, &self.keys, self.turn);
+        let publish = |publisher| async move {
+            let users = plan.users(turn, publisher);
+            for (event, user) in (0..).zip(users) {
+                let tick = Tick::new(plan.number(publisher, event));
+                engine.publish_to(&keys[user], &tick).await;
+            }
+        };
         let taken = thread::scope(|scope| {
             for publisher in 0..plan.publishers {
-                let barrier = &barrier;
+                let (barrier, runtime) = (&barrier, &self.runtime);
                 scope.spawn(move || {
                     let _guard = AbortOnPanic;
                     barrier.wait();
-                    this.publish(publisher);
+                    runtime.block_on(publish(publisher));
                 });
             }
-            barrier.wait();
+            // Before they begin: afterwards this thread might have to wait for a core.
             let start = Instant::now();
-            this.runtime.block_on(this.crowd.done.notified());
+            barrier.wait();
+            self.done.recv_timeout(PATIENCE).expect(
+                "an event was lost, or this machine is very slow: not all users have received all",
+            );
             start.elapsed()
         });
         for publisher in 0..plan.publishers {

@@ -4,7 +4,7 @@ mod sse;
 
 use std::cell::Cell;
 
-pub(crate) use sse::{DataLine, ID_SPACE, write_id};
+pub(crate) use sse::{DATA_FIELD, DataLine, ID_FIELD, ID_SPACE, NAME_FIELD, write_id};
 
 use crate::event::{Event, Payload};
 use crate::frame::{Frame, Layout};

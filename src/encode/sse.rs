@@ -12,9 +12,9 @@ use super::{EncodeError, MAX_NAME_BYTES};
 use crate::event_id::EventId;
 use crate::frame::Layout;
 
-const ID_FIELD: &[u8] = b"id: ";
-const NAME_FIELD: &[u8] = b"event: ";
-const DATA_FIELD: &[u8] = b"data: ";
+pub(crate) const ID_FIELD: &[u8] = b"id: ";
+pub(crate) const NAME_FIELD: &[u8] = b"event: ";
+pub(crate) const DATA_FIELD: &[u8] = b"data: ";
 
 /// Bytes left at the front of a block for `id: <epoch>-<offset>\n`.
 pub(crate) const ID_SPACE: usize = ID_FIELD.len() + EventId::MAX_LEN + 1;
