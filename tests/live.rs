@@ -10,9 +10,11 @@
     reason = "in a test, helpers included, a panic is the report"
 )]
 
-use std::env::consts::EXE_SUFFIX;
+#[path = "common/example.rs"]
+mod example;
+
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -38,29 +40,8 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 // ------------------------------------------------------------------------------------------------ the server
 
-/// `target/<profile>/examples/live`, beside `target/<profile>/deps/<this test>`.
 fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let binary = profile.join("examples").join(format!("live{EXE_SUFFIX}"));
-    let hint = "`cargo test --all-features` builds it; with `--test live` run `cargo build --features serve --example live` first";
-    let built = binary
-        .metadata()
-        .unwrap_or_else(|error| panic!("{}: {error}; {hint}", binary.display()));
-    // Cargo's own list of what the binary was made from: a test of an old binary would say nothing.
-    let sources = std::fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
-    for source in sources.split_ascii_whitespace().skip(1) {
-        let changed = Path::new(source)
-            .metadata()
-            .and_then(|source| source.modified());
-        let stale = changed.is_ok_and(|changed| changed > built.modified().unwrap());
-        assert!(
-            !stale,
-            "{} is older than {source}; {hint}",
-            binary.display()
-        );
-    }
-    binary
+    example::binary("live", "cargo build --features serve --example live")
 }
 
 /// What carries the streams.
