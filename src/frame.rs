@@ -56,6 +56,7 @@ struct Header {
 
 impl Header {
     /// Where the first `data:` line begins.
+    #[inline]
     fn data_at(&self) -> usize {
         let name_line = match usize::from(self.name_len) {
             0 => 0,
@@ -118,6 +119,7 @@ impl Frame {
     }
 
     /// Whether an id can be written into it.
+    #[inline]
     pub(crate) fn has_id_space(&self) -> bool {
         usize::from(self.header().fields_at) == ID_SPACE
     }
@@ -151,6 +153,7 @@ impl Frame {
         });
     }
 
+    #[inline]
     fn header(&self) -> &Header {
         let header = &self.0.header.header;
         header.witness.check();
@@ -159,6 +162,7 @@ impl Frame {
 
     /// The event as one block of `text/event-stream`, with the empty line that ends it.
     #[must_use]
+    #[inline]
     pub fn as_sse(&self) -> &[u8] {
         &self.0.slice[usize::from(self.header().start)..]
     }
@@ -166,6 +170,7 @@ impl Frame {
     /// Length of [`as_sse`](Self::as_sse), in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
         self.as_sse().len()
     }
@@ -173,6 +178,7 @@ impl Frame {
     /// The payload as it stands in the frame: the JSON, or a text of one line. `None` for a text of several lines,
     /// which [`data`](Self::data) puts together.
     #[must_use]
+    #[inline]
     pub fn payload(&self) -> Option<&[u8]> {
         let header = self.header();
         // Between the field's name and the two line breaks that end the line and the block.
@@ -228,11 +234,13 @@ impl Frame {
     }
 
     /// Bytes that the frame holds: what retention counts.
+    #[inline]
     pub(crate) fn retained_bytes(&self) -> u64 {
         self.0.slice.len() as u64
     }
 
     /// Gives the reference up for a pointer that a slot can hold.
+    #[inline]
     pub(crate) fn into_raw(self) -> NonNull<RawFrame> {
         // `ThinArc` is never null; the fallback keeps this free of panics.
         NonNull::new(ThinArc::into_raw(self.0).cast_mut().cast()).unwrap_or(NonNull::dangling())
@@ -243,6 +251,7 @@ impl Frame {
     /// # Safety
     ///
     /// `raw` came from [`into_raw`](Self::into_raw) and its reference is taken back once.
+    #[inline]
     pub(crate) unsafe fn from_raw(raw: NonNull<RawFrame>) -> Self {
         // SAFETY: the caller's promise.
         Self(unsafe { ThinArc::from_raw(raw.as_ptr().cast()) })
@@ -270,6 +279,7 @@ impl FrameRef<'_> {
     /// # Safety
     ///
     /// `raw` came from [`Frame::into_raw`], and its reference is not given back during the lifetime.
+    #[inline]
     pub(crate) unsafe fn from_raw(raw: NonNull<RawFrame>) -> Self {
         Self {
             // SAFETY: the caller's promise; `ManuallyDrop` leaves the count alone.
@@ -282,6 +292,7 @@ impl FrameRef<'_> {
 impl Deref for FrameRef<'_> {
     type Target = Frame;
 
+    #[inline]
     fn deref(&self) -> &Frame {
         &self.frame
     }

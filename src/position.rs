@@ -133,6 +133,7 @@ impl Position {
     }
 
     /// The next offset to read.
+    #[inline]
     pub(crate) fn offset(&self) -> u64 {
         self.cursor.offset()
     }

@@ -21,6 +21,7 @@ impl StripedCounter {
         Self(std::array::from_fn(|_| CachePadded::new(AtomicI64::new(0))))
     }
 
+    #[inline]
     pub(crate) fn add(&self, count: i64) {
         // Relaxed: a count.
         self.0[stripe()].fetch_add(count, Ordering::Relaxed);
@@ -35,6 +36,7 @@ impl StripedCounter {
 
 /// This thread's stripe: threads take turns.
 #[cfg(not(fanfare_loom))]
+#[inline]
 fn stripe() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -180,6 +180,7 @@ impl Subscription {
     }
 
     #[cfg(feature = "http-body")]
+    #[inline]
     pub(crate) fn is_ended(&self) -> bool {
         self.position.state == State::Ended
     }
@@ -203,6 +204,7 @@ impl Subscription {
         config.event_ids && config.history && self.position.state == State::Reading
     }
 
+    #[inline]
     fn note_passed(&self) {
         if !self.held {
             self.topic
@@ -251,6 +253,7 @@ impl Subscription {
     }
 
     /// Parks; the caller looks once more.
+    #[inline]
     fn park(&self, cx: &Context<'_>) {
         self.topic.subscribers.arm(&self.seat, cx.waker());
     }
@@ -338,6 +341,7 @@ impl Subscription {
     }
 
     /// [`poll_ready`](Self::poll_ready), with the pin under which it looked. Never ready with [`Ahead::Nothing`].
+    #[inline]
     pub(crate) fn poll_pinned(&mut self, cx: &mut Context<'_>) -> Poll<(Ahead, Guard)> {
         let guard = epoch::pin();
         let beat = self.beats && self.topic.subscribers.take_beat(&self.seat);

@@ -149,6 +149,7 @@ impl<H: Home> TopicCore<H> {
 }
 
 impl TopicCore {
+    #[inline]
     pub(crate) fn config(&self) -> &Config {
         &self.shared.config
     }
@@ -192,6 +193,7 @@ impl TopicCore {
         users == 0 && !(self.config().history && !self.log.is_closed() && self.log.has_chain())
     }
 
+    #[inline]
     pub(crate) fn subscriber_count(&self) -> usize {
         // Relaxed: T3 is an order that the callers have among themselves.
         (self.users.load(Ordering::Relaxed) & 0xffff_ffff) as usize
@@ -326,6 +328,7 @@ pub(crate) fn schedule(topic: &Arc<TopicCore>) {
 }
 
 /// What follows an append, when the guards are gone: the clock, the collector, the wakes.
+#[inline]
 pub(crate) fn after_append(topic: &Arc<TopicCore>, began_chain: bool, wake: bool) {
     if began_chain {
         schedule(topic);

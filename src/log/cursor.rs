@@ -62,6 +62,7 @@ impl Cursor {
     }
 
     /// A cursor after all that was handed out so far: whatever is reserved later, it reads.
+    #[inline]
     pub(crate) fn at_end(log: &Log, guard: &Guard) -> Self {
         let mut cursor = Self::at(FIRST_OFFSET);
         match log.tail() {
@@ -77,16 +78,19 @@ impl Cursor {
     }
 
     /// The next offset to read.
+    #[inline]
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Moves to `offset`, to be looked up at the next read.
+    #[inline]
     pub(crate) fn jump(&mut self, offset: u64) {
         *self = Self::at(offset);
     }
 
     /// Stands at `offset`, which `segment` holds or just ends before.
+    #[inline]
     fn stand(&mut self, offset: u64, segment: &Segment) {
         let address = std::ptr::from_ref(segment).cast_mut();
         let behind = usize::from(offset > segment.first());
@@ -95,6 +99,7 @@ impl Cursor {
     }
 
     /// The segment, if the cursor may still follow its address (C1).
+    #[inline]
     fn follow<'g>(&self, log: &'g Log, guard: &'g Guard) -> Option<&'g Segment> {
         let segment = NonNull::new(self.segment.map_addr(|address| address & !BEHIND))?;
         let behind = (self.segment.addr() & BEHIND) as u64;
@@ -116,6 +121,7 @@ pub(crate) struct Reader<'g> {
 }
 
 impl<'g> Reader<'g> {
+    #[inline]
     pub(crate) fn new(log: &'g Log, guard: &'g Guard, cursor: &'g mut Cursor) -> Self {
         Self {
             segment: cursor.follow(log, guard),
@@ -132,11 +138,13 @@ impl<'g> Reader<'g> {
     }
 
     #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
+    #[inline]
     pub(crate) fn offset(&self) -> u64 {
         self.cursor.offset
     }
 
     /// Takes the next frame, or moves past what was evicted, or tells why not.
+    #[inline]
     pub(crate) fn step(&mut self) -> Step<'g> {
         let found = self.find(true);
         self.take(&found);
@@ -144,6 +152,7 @@ impl<'g> Reader<'g> {
     }
 
     /// Takes the next frame unless frames before it were evicted: those are left to be told of.
+    #[inline]
     pub(crate) fn step_in_order(&mut self) -> Step<'g> {
         let found = self.find(false);
         self.take(&found);
@@ -156,10 +165,12 @@ impl<'g> Reader<'g> {
     }
 
     /// Looks at what [`step`](Self::step) would give.
+    #[inline]
     pub(crate) fn peek(&mut self) -> Step<'g> {
         self.find(false)
     }
 
+    #[inline]
     fn take(&mut self, found: &Step<'g>) {
         if let (Step::Frame(_), Some(segment)) = (found, self.segment) {
             self.cursor.stand(self.cursor.offset + 1, segment);

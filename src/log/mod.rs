@@ -125,6 +125,7 @@ thread_local! {
 }
 
 /// Hands retired memory to the collector when much has gathered. Runs deferred destructors, so no lock is held here.
+#[inline]
 pub(crate) fn flush_retired(guard: &Guard) {
     RETIRED.with(|retired| {
         if retired.get() >= FLUSH_BYTES {
@@ -136,6 +137,7 @@ pub(crate) fn flush_retired(guard: &Guard) {
 
 /// [`flush_retired`] for who needs nothing under the guard any more: also frees it, if no other thread holds a pin. What a
 /// publisher retires would otherwise wait until it has retired as much again, twice.
+#[inline]
 pub(crate) fn free_retired(guard: &mut Guard) {
     let much = RETIRED.with(|retired| retired.get() >= FLUSH_BYTES);
     flush_retired(guard);
@@ -161,29 +163,34 @@ impl Log {
         }
     }
 
+    #[inline]
     fn tail(&self) -> Link {
         // Acquire: pairs with the release in `append` and `advance_tail`. O5
         Link::from_raw(self.tail.load(Ordering::Acquire))
     }
 
+    #[inline]
     fn oldest(&self) -> Link {
         // Acquire: pairs with the release in `evict` and `link_oldest`. O6
         Link::from_raw(self.oldest.load(Ordering::Acquire))
     }
 
     /// The first offset that may still be read.
+    #[inline]
     pub(crate) fn oldest_offset(&self) -> u64 {
         // Acquire: pairs with the release in `evict`. O7
         self.oldest_offset.load(Ordering::Acquire)
     }
 
     /// Bytes of the frames that the chain holds.
+    #[inline]
     pub(crate) fn bytes(&self) -> u64 {
         // Relaxed: a count.
         u64::try_from(self.bytes.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// The offset after the last one that was handed out.
+    #[inline]
     pub(crate) fn end(&self, guard: &Guard) -> u64 {
         match self.tail() {
             Link::Segment(tail) => {
@@ -197,12 +204,14 @@ impl Log {
     }
 
     /// Whether `close` has returned, or is about to.
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         // Acquire: pairs with `close`. O10
         self.closed.load(Ordering::Acquire)
     }
 
     /// Whether there is a chain to give back.
+    #[inline]
     pub(crate) fn has_chain(&self) -> bool {
         matches!(self.tail(), Link::Segment(_)) || matches!(self.oldest(), Link::Segment(_))
     }
@@ -216,6 +225,7 @@ impl Log {
         clippy::unused_self,
         reason = "ties the borrow to the log, whose drop frees the chain"
     )]
+    #[inline]
     unsafe fn reach<'g>(&'g self, segment: NonNull<Segment>, _: &'g Guard) -> &'g Segment {
         // SAFETY: L1 and L2: what these words lead to under a pin is not freed before the pin ends.
         unsafe { Segment::deref(segment) }
@@ -308,6 +318,7 @@ impl Log {
         }
     }
 
+    #[inline]
     fn fill(&self, segment: &Segment, index: usize, frame: Frame) {
         let bytes = frame.retained_bytes();
         if let Some(total) = segment.fill(index, frame) {
@@ -350,6 +361,7 @@ impl Log {
     }
 
     /// Applies `retention`. Cheap when there is nothing to do.
+    #[inline]
     pub(crate) fn retain(&self, retention: &Retention, now: u64, guard: &Guard) {
         self.evict(guard, |next| {
             self.end(guard).saturating_sub(next.first) >= retention.events
@@ -417,6 +429,7 @@ impl Log {
     }
 
     /// The oldest segment and what follows it, if that is decided and the log goes on.
+    #[inline]
     fn oldest_and_next(&self, guard: &Guard) -> Option<Oldest> {
         let Link::Segment(segment) = self.oldest() else {
             return None;
@@ -442,6 +455,7 @@ impl Log {
 
     /// Evicts from the oldest segment on while `should` says so. One thread at a time: another one leaves, and whoever
     /// holds the flag looks again, by its own measure, before it is done.
+    #[inline]
     fn evict(&self, guard: &Guard, should: impl Fn(&Oldest) -> bool) {
         let evictable = || self.oldest_and_next(guard).filter(&should);
         while evictable().is_some() && self.begin_evicting() {

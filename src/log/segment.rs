@@ -59,6 +59,7 @@ impl Link {
     const VACANT: usize = 0b01;
     const CLOSED: usize = 0b11;
 
+    #[inline]
     pub(crate) fn from_raw(raw: *mut Segment) -> Self {
         let offset = (raw.addr() >> Self::TAG_BITS) as u64;
         match raw.addr() & Self::TAG_MASK {
@@ -68,6 +69,7 @@ impl Link {
         }
     }
 
+    #[inline]
     pub(crate) fn into_raw(self) -> *mut Segment {
         // Offsets have 62 bits: at a billion events a second that lasts 146 years.
         #[expect(clippy::cast_possible_truncation, reason = "pointers have 64 bits")]
@@ -144,6 +146,7 @@ impl Segment {
     /// # Safety
     ///
     /// The segment is not freed during the lifetime: see L1 to L4 of `log`.
+    #[inline]
     pub(crate) unsafe fn deref<'a>(segment: NonNull<Segment>) -> &'a Segment {
         // SAFETY: the caller's promise.
         let segment: &Segment = unsafe { segment.as_ref() };
@@ -151,10 +154,12 @@ impl Segment {
         segment
     }
 
+    #[inline]
     pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
+    #[inline]
     pub(crate) fn born(&self) -> u64 {
         self.born
     }
@@ -163,10 +168,12 @@ impl Segment {
         NonNull::new(self.prev)
     }
 
+    #[inline]
     pub(crate) fn slots(&self) -> usize {
         1 + self.rest.len()
     }
 
+    #[inline]
     fn slot(&self, index: usize) -> Option<&Slot> {
         match index {
             0 => Some(&self.head),
@@ -175,6 +182,7 @@ impl Segment {
     }
 
     /// Reserves a slot, or says that none is left.
+    #[inline]
     pub(crate) fn reserve(&self) -> Option<usize> {
         // The load first keeps a full segment's count from running away. Relaxed: the RMW below decides. O1
         let seen = self.reserved.load(Ordering::Relaxed);
@@ -210,6 +218,7 @@ impl Segment {
     }
 
     /// Most frames that this segment can still come to hold: all its slots, or fewer once it is sealed.
+    #[inline]
     pub(crate) fn limit(&self) -> usize {
         // Relaxed: once sealed, the value is fixed for good; before, the larger answer is right.
         let seen = self.reserved.load(Ordering::Relaxed);
@@ -221,6 +230,7 @@ impl Segment {
     }
 
     /// Slots that were given out so far.
+    #[inline]
     pub(crate) fn reserved(&self) -> usize {
         // Acquire: pairs with `reserve`. O1
         let seen = self.reserved.load(Ordering::Acquire);
@@ -232,12 +242,14 @@ impl Segment {
     }
 
     /// The offset after the last one that this segment can hold.
+    #[inline]
     pub(crate) fn end(&self) -> u64 {
         self.first + self.limit() as u64
     }
 
     /// Fills a reserved slot and counts its bytes. Tells the bytes of the segment so far, or `None` if it was evicted
     /// meanwhile: then the frame is reachable for nobody new.
+    #[inline]
     pub(crate) fn fill(&self, index: usize, frame: Frame) -> Option<u64> {
         let bytes = frame.retained_bytes();
         if let Some(slot) = self.slot(index) {
@@ -250,12 +262,14 @@ impl Segment {
     }
 
     /// Marks the bytes as no longer counted and tells how many they were.
+    #[inline]
     pub(crate) fn evict_bytes(&self) -> u64 {
         // Relaxed: see `fill`. O3
         self.bytes.fetch_or(EVICTED, Ordering::Relaxed) & !EVICTED
     }
 
     /// The frame in a slot, if it is filled.
+    #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<FrameRef<'_>> {
         // Acquire: pairs with the release store in `fill`. O2
         let raw = self.slot(index)?.0.load(Ordering::Acquire);
@@ -264,6 +278,7 @@ impl Segment {
     }
 
     /// What follows.
+    #[inline]
     pub(crate) fn next(&self) -> Link {
         // Acquire: pairs with the release in `decide_next`; the next segment's fields are read through it. O4
         Link::from_raw(self.next.load(Ordering::Acquire))

@@ -82,6 +82,7 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
         waker
     }
 
+    #[inline]
     pub(crate) fn waiter(&self, index: usize) -> &Waiter {
         &self.waiters.as_ref()[index]
     }
@@ -89,6 +90,7 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
     /// Steps 1 and 2 of parking: the waker, then the leaf bit. `false` if a taker is at the waker of the last time: then
     /// `waker` was woken, and its owner is to come again.
     #[must_use]
+    #[inline]
     pub(crate) fn arm(&self, index: usize, waker: &Waker) -> bool {
         if !self.reclaim(index) {
             // W2
@@ -105,6 +107,7 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
 
     /// Makes the cell the owner's, if need be by taking its own bit back. `false` if somebody else has taken the bit, and is
     /// not out of the cell yet.
+    #[inline]
     fn reclaim(&self, index: usize) -> bool {
         let waiter = self.waiter(index);
         if !waiter.is_lent() {
@@ -120,11 +123,13 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
     }
 
     /// The owner goes on without a wake; if somebody has its bit already, there is a superfluous one.
+    #[inline]
     pub(crate) fn disarm(&self, index: usize) {
         self.reclaim(index);
     }
 
     /// Takes all armed bits and moves their wakers out.
+    #[inline]
     pub(crate) fn take(&self, wakers: &mut Wakers) {
         // AcqRel: the parkers' wakers. P3
         let armed = self.armed.swap(0, Ordering::AcqRel);
@@ -132,6 +137,7 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
     }
 
     /// From the highest bit down: the buffer is emptied from its end, so the first comer is woken first.
+    #[inline]
     fn take_wakers(&self, mut bits: u64, wakers: &mut Wakers) {
         while let Some(index) = bits.checked_ilog2() {
             let index = index as usize;
@@ -172,6 +178,7 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
     }
 
     /// Takes the owner's heartbeat mark.
+    #[inline]
     pub(crate) fn take_beat(&self, index: usize) -> bool {
         let bit = 1 << index;
         // Relaxed: the wake that follows the mark orders it.

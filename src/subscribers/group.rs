@@ -125,11 +125,13 @@ impl Group {
         (waker, retired)
     }
 
+    #[inline]
     pub(crate) fn chunk(&self, number: usize) -> (&Chunk<Box<[Waiter]>>, usize) {
         (&self.chunks[number / CHUNK_WAITERS], number % CHUNK_WAITERS)
     }
 
     /// Step 3 of parking: the summary bit, whatever the leaf held before.
+    #[inline]
     pub(crate) fn arm_summary(&self, number: usize) {
         let bit = 1 << (number / CHUNK_WAITERS);
         // Acquire: whoever set the bit after a taker makes us see that the taker was at the top word. AcqRel: P4
@@ -139,6 +141,7 @@ impl Group {
     }
 
     /// Takes the summary and gives each chunk in it to `f`.
+    #[inline]
     pub(crate) fn take_armed(&self, mut f: impl FnMut(&Chunk<Box<[Waiter]>>)) {
         // AcqRel, and always: a parker that found the top bit set must find in this word that we were there. P4
         let mut armed = self.summary.swap(0, Ordering::AcqRel);

@@ -84,6 +84,7 @@ pub(crate) struct Seat {
     number: u16,
 }
 
+#[inline]
 fn top_bit(index: usize) -> u64 {
     1 << (index % TOP_BITS)
 }
@@ -240,6 +241,7 @@ impl Subscribers {
     }
 
     /// The owner goes on without a wake.
+    #[inline]
     pub(crate) fn disarm(&self, seat: &Seat) {
         match &seat.group {
             None => self.first.disarm(0),
@@ -262,6 +264,7 @@ impl Subscribers {
     }
 
     /// Whether somebody is parked who may not have seen what the caller put into the log.
+    #[inline]
     pub(crate) fn needs_wake(&self) -> bool {
         // P5: pairs with the fence in `arm`.
         fence(Ordering::SeqCst);
@@ -338,6 +341,7 @@ impl Subscribers {
             })
     }
 
+    #[inline]
     pub(crate) fn take_beat(&self, seat: &Seat) -> bool {
         match &seat.group {
             None => self.first.take_beat(0),
@@ -349,6 +353,7 @@ impl Subscribers {
     }
 
     /// Notes that the owner has read all below `offset`.
+    #[inline]
     pub(crate) fn set_passed(&self, seat: &Seat, offset: u64) {
         match &seat.group {
             None => self.first.waiter(0).set_passed(offset),

@@ -53,12 +53,14 @@ impl Waiter {
     }
 
     /// Whether the cell is not the owner's now.
+    #[inline]
     pub(crate) fn is_lent(&self) -> bool {
         // Acquire: a taker that says that it is out is out. W-a
         self.lent.load(Ordering::Acquire)
     }
 
     /// Puts `waker` in and lends the cell out. The owner has it, and sets its bit next. Tells what was in it, to be dropped.
+    #[inline]
     pub(crate) fn lend(&self, waker: &Waker) -> Option<Waker> {
         // W1: the cell is the owner's.
         let same = self.waker.with_mut(|cell| {
@@ -78,12 +80,14 @@ impl Waiter {
     }
 
     /// The owner cleared its own bit: the cell is its own again, with the waker in it.
+    #[inline]
     pub(crate) fn reclaim(&self) {
         // Relaxed: nobody else has been there. W-c
         self.lent.store(false, Ordering::Relaxed);
     }
 
     /// Moves the waker out, to be woken. The caller has cleared the bit.
+    #[inline]
     pub(crate) fn take(&self) -> Option<Waker> {
         let waker = self.replace(None);
         // Release: out of the cell. W-b
@@ -97,17 +101,20 @@ impl Waiter {
     }
 
     /// W1: the caller is the one in the cell.
+    #[inline]
     fn replace(&self, waker: Option<Waker>) -> Option<Waker> {
         // SAFETY: W1.
         self.waker
             .with_mut(|cell| unsafe { std::ptr::replace(cell, waker) })
     }
 
+    #[inline]
     pub(crate) fn passed(&self) -> u64 {
         // Acquire: pairs with `set_passed`. W-d
         self.passed.load(Ordering::Acquire)
     }
 
+    #[inline]
     pub(crate) fn set_passed(&self, offset: u64) {
         // An idle reader's polls leave the line alone. Relaxed: the owner alone stores.
         if self.passed.load(Ordering::Relaxed) != offset {
