@@ -76,6 +76,9 @@ pub(crate) struct Position {
     pub(crate) cursor: Cursor,
     pub(crate) policy: LagPolicy,
     pub(crate) state: State,
+    /// What is left of the batch that is read now, in events: it ends where the log ended when it began, however fast
+    /// publishers are.
+    pub(crate) left: u32,
 }
 
 impl Position {
@@ -90,6 +93,7 @@ impl Position {
             cursor: Cursor::at(offset),
             policy,
             state: State::Reading,
+            left: 0,
         }
     }
 

@@ -111,8 +111,6 @@ pub struct Subscription {
     held: bool,
     /// Whether the batch that is read now passed the end of a segment. Here, for batches are moved about.
     crossed: bool,
-    /// What is left of that batch, in events: it ends where the log ended when it began, however fast publishers are.
-    left: u32,
     /// What was missed before that batch. In a box, for it is rare.
     lag: Option<Box<Lag>>,
 }
@@ -135,7 +133,6 @@ impl Subscription {
             counted: true,
             held: false,
             crossed: false,
-            left: 0,
             lag: None,
             topic,
         };
@@ -312,7 +309,7 @@ impl Subscription {
             .log
             .end(guard)
             .saturating_sub(self.position.offset());
-        self.left = u32::try_from(left).unwrap_or(u32::MAX);
+        self.position.left = u32::try_from(left).unwrap_or(u32::MAX);
     }
 
     /// What there is to read, without taking it.
@@ -433,7 +430,6 @@ impl Subscription {
             counted: false,
             held: false,
             crossed: false,
-            left: 0,
             lag: None,
             topic: Arc::clone(topic),
         };
@@ -569,10 +565,9 @@ impl<'a> Batch<'a> {
             topic,
             position,
             crossed,
-            left,
             ..
         } = &mut *self.subscription;
-        if position.state != State::Reading || *left == 0 {
+        if position.state != State::Reading || position.left == 0 {
             return None;
         }
         let mut reader = Reader::new(&topic.log, &self.guard, &mut position.cursor);
@@ -581,7 +576,7 @@ impl<'a> Batch<'a> {
         *crossed |= reader.crossed();
         match step {
             Step::Frame(frame) => {
-                *left -= 1;
+                position.left -= 1;
                 Some(frame)
             }
             _ => None,
@@ -598,7 +593,10 @@ impl<'a> Batch<'a> {
     #[cfg(feature = "http-body")]
     pub(crate) fn end(&self) -> EventId {
         let at = self.position();
-        EventId::new(at.epoch(), at.offset() + u64::from(self.subscription.left))
+        EventId::new(
+            at.epoch(),
+            at.offset() + u64::from(self.subscription.position.left),
+        )
     }
 
     /// Subscriptions on the topic.
@@ -619,7 +617,8 @@ impl<'a> Batch<'a> {
                 let passed = id.offset() - self.position().offset();
                 self.subscription.position.cursor.jump(id.offset() + 1);
                 let passed = u32::try_from(passed).unwrap_or(u32::MAX);
-                self.subscription.left = self.subscription.left.saturating_sub(passed);
+                self.subscription.position.left =
+                    self.subscription.position.left.saturating_sub(passed);
             }
         }
         true
@@ -631,7 +630,6 @@ impl<'a> Batch<'a> {
             topic,
             position,
             crossed,
-            left,
             ..
         } = &mut *self.subscription;
         if position.state != State::Reading {
@@ -639,10 +637,10 @@ impl<'a> Batch<'a> {
         }
         let mut reader = Reader::new(&topic.log, &self.guard, &mut position.cursor);
         let mut count = 0;
-        while *left > 0
+        while position.left > 0
             && let Step::Frame(frame) = reader.step_in_order()
         {
-            *left -= 1;
+            position.left -= 1;
             count += 1;
             f(&frame);
         }
