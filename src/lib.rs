@@ -41,6 +41,7 @@
 //! | `reactor` | `Reactor`: a few threads that own the sockets of very many streams |
 //! | `tasks` | the reactor on systems other than Unix: a tokio task for each connection |
 //! | `serve` | `serve`: an axum router over HTTP whose streams run on a reactor, in clear text or behind a proxy that ends TLS |
+//! | `protocols` | `protocol`: typed events; each protocol is a feature of its own, `ag-ui`, `a2a`, `analytics`, `system`, `context`, `cli` |
 //!
 //! The core needs no runtime: any executor polls a subscription, and publishing works on any thread. Neither does `reactor`;
 //! `serve` runs inside tokio.
@@ -69,6 +70,17 @@ mod position;
 mod subscription;
 #[cfg(feature = "http-body")]
 mod transport;
+
+// What some events are.
+#[cfg(any(
+    feature = "a2a",
+    feature = "ag-ui",
+    feature = "analytics",
+    feature = "cli",
+    feature = "context",
+    feature = "system"
+))]
+pub mod protocol;
 
 mod sync;
 mod unwind;
