@@ -47,7 +47,7 @@ pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use position::{Lag, LagPolicy};
 pub use stats::HubStats;
-pub use subscription::{Batch, Item, Readiness, Subscription};
+pub use subscription::{Batch, Item, Readiness, RecvBatch, Subscription};
 pub use topic::{Published, Topic};
 
 #[cfg(test)]
