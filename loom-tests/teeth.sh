@@ -312,15 +312,13 @@ E
 weaken leaf-arm-no-acquire 'P2: leaf armed without Acquire' park_vs_publish:: "${list[@]}" <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.fetch_or\(1 << index, Ordering::)AcqRel/$1Release/
 E
-blunt leaf-arm-no-release 'P2: leaf armed without Release' \
-    'loom runs RMWs in the order of the run, so the taker meets the cell as the owner left it' <<'E'
+weaken leaf-arm-no-release 'P2: leaf armed without Release' waiter_cell <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.fetch_or\(1 << index, Ordering::)AcqRel/$1Acquire/
 E
 weaken leaf-take-no-release 'P3: leaf taken without Release' park_vs_publish:: "${list[@]}" <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.swap\(0, Ordering::)AcqRel/$1Acquire/
 E
-blunt leaf-take-no-acquire 'P3: leaf taken without Acquire' \
-    'loom runs RMWs in the order of the run, so the taker meets the cell as the owner left it' <<'E'
+weaken leaf-take-no-acquire 'P3: leaf taken without Acquire' waiter_cell <<'E'
 subscribers/chunk.rs :: s/(self\.armed\.swap\(0, Ordering::)AcqRel/$1Release/
 E
 blunt disarm-relaxed 'P2: leaf disarmed Relaxed' \

@@ -161,6 +161,8 @@ impl HubBuilder {
 
     /// Largest payload of one event, in bytes after serialization. In a text each line break counts seven: it starts
     /// another `data:` field.
+    ///
+    /// JSON is measured when it is written: a payload that is far too large takes its size in memory until it is refused.
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = bytes;
         self

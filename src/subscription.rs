@@ -400,17 +400,17 @@ impl<'a> Future for RecvBatch<'a> {
     /// Over after it was ready: `None` again.
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        while let Some(subscription) = self.subscription.take() {
+        // Taken out only at the end: a waker that panics in between leaves the future as it was.
+        while let Some(subscription) = self.subscription.as_deref_mut() {
             // The pin comes out of the poll that is the last one: it is never held while the future waits.
             match subscription.poll_pinned(cx) {
-                Poll::Pending => {
-                    self.subscription = Some(subscription);
-                    return Poll::Pending;
-                }
-                Poll::Ready((Ahead::Heartbeat, _)) => self.subscription = Some(subscription),
-                Poll::Ready((Ahead::Closed, _)) => {}
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready((Ahead::Heartbeat, _)) => {}
+                Poll::Ready((Ahead::Closed, _)) => self.subscription = None,
                 Poll::Ready((ahead, guard)) => {
-                    return Poll::Ready(Some(Batch::new(subscription, guard, ahead)));
+                    let subscription = self.subscription.take();
+                    let batch = |subscription| Batch::new(subscription, guard, ahead);
+                    return Poll::Ready(subscription.map(batch));
                 }
             }
         }

@@ -31,7 +31,11 @@ fn publish(topic: &Topic, count: u64, bytes: usize) {
     }
 }
 
-/// The size of the allocation that holds a frame with `bytes` of payload; nobody else may use that size.
+/// Allocations that are no frames and may have the size of one: parts of a hub, of a thread, of the collector. Each test
+/// publishes many times as many frames.
+const OTHERS: i64 = 4;
+
+/// The size of the allocation that holds a frame with `bytes` of payload.
 fn frame_size(bytes: usize) -> usize {
     const MORE: u64 = 20;
     let hub = Hub::new();
@@ -60,11 +64,11 @@ fn collect() {
     drop(stalled);
 }
 
-/// Waits until no frame of this size lives.
+/// Waits until no frame of this size lives, but for [`OTHERS`].
 fn eventually_freed(size: usize) {
     eventually("the collector", || {
         collect();
-        live_of_size(size) == 0
+        live_of_size(size) <= OTHERS
     });
 }
 

@@ -140,14 +140,22 @@ impl Formatter for OneLine {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        let mut lines = fragment.split(['\n', '\r']);
-        if let Some(first) = lines.next() {
-            writer.write_all(first.as_bytes())?;
-        }
-        lines.try_for_each(|line| {
+        let mut rest = fragment.as_bytes();
+        while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
+            writer.write_all(&rest[..end])?;
             writer.write_all(b" ")?;
-            writer.write_all(line.as_bytes())
-        })
+            rest = &rest[end + 1..];
+        }
+        writer.write_all(rest)
+    }
+
+    /// Numbers of any precision are text too, and that of whoever made them.
+    fn write_number_str<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        value: &str,
+    ) -> io::Result<()> {
+        self.write_raw_fragment(writer, value)
     }
 }
 

@@ -100,7 +100,7 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
         let old = self.waiter(index).lend(waker);
         // AcqRel: publishes the waker; reads the last taker's exit. P2
         self.armed.fetch_or(1 << index, Ordering::AcqRel);
-        // User code, and may panic: the owner is parked all the same.
+        // User code. Should it panic, the upper bits are not set: the poll that panics is not parked either.
         drop(old);
         true
     }

@@ -35,8 +35,8 @@
 //!
 //! | # | site | operation | ordering | pairs with | model that fails when weaker |
 //! |---|---|---|---|---|---|
-//! | P2 | `Chunk::arm` | RMW of `armed` | `AcqRel` | P3 | Acquire: `park_vs_publish` |
-//! | P3 | `Chunk::take` | swap of `armed` | `AcqRel` | P2 | Release: `park_vs_publish_list` |
+//! | P2 | `Chunk::{arm, reclaim}` | RMW of `armed` | `AcqRel` | P3 | Acquire: `park_vs_publish`; Release: `waiter_cell` |
+//! | P3 | `Chunk::{take, beat}` | RMW of `armed` | `AcqRel` | P2 | Release: `park_vs_publish`; Acquire: `waiter_cell` |
 //! | P4 | `Group::{arm_summary, take_armed}` | load, RMW / swap of `summary` | Acquire, `AcqRel` | each other | Acquire: `park_vs_publish_list` |
 //! | P5 | `arm`, `wake` | RMW of `top`, fences | `AcqRel`, `SeqCst` | each other | fences: `park_vs_publish` |
 //! | P6 | `Chunk::{claim, leave}` | RMW of `occupied` | `AcqRel` | each other | `leave_vs_claim` |

@@ -10,7 +10,8 @@
 //!   the bit, alone.
 //! * W2: a waker that was in the cell when a taker came is woken by that taker. An owner that finds a taker in the cell
 //!   wakes itself.
-//! * W3: no user code runs while the cell is lent. What a waker does in its clone or its drop, the owner does as an owner.
+//! * W3: no user code runs inside the cell, nor between a taker's clearing of the bit and its word that it is out. What a
+//!   waker does in its clone, the owner lets it do as an owner; what it does in its drop, when the bit is set.
 //!
 //! **Protocol.** *Lend*: put the waker in, say that it is lent; then the chunk sets the bit. *Take*: the chunk cleared the
 //! bit; move the waker out, say that the cell is the owner's again. *Reclaim*: the owner cleared its own bit; it says so too.
