@@ -380,6 +380,9 @@ E
 weaken cell-parks-beside-taker 'W1: the owner parks where a taker is' waiter_cell <<'E'
 subscribers/chunk.rs :: s/if !self\.reclaim\(index\) \{.*?return false;\s*\}/self.reclaim(index);/s
 E
+weaken beat-take-no-acquire 'P3: a heartbeat takes leaves without Acquire' waiter_cell::waiter_cell_beat <<'E'
+subscribers/chunk.rs :: s/(self\.armed\.fetch_and\(!wanted, Ordering::)AcqRel/$1Release/
+E
 weaken cell-no-self-wake 'W2: the owner that meets a taker does not wake itself' waiter_cell <<'E'
 subscribers/chunk.rs :: s/waker\.wake_by_ref\(\);//
 E

@@ -15,7 +15,7 @@ use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::alloc::{Counting, census, live_of_size};
+use common::alloc::{Counting, census, is_new_size, live_of_size};
 use common::{WAYS, Way, eventually, frame};
 use fanfare::{Event, Hub, Item, Subscription, Topic};
 
@@ -30,10 +30,6 @@ fn publish(topic: &Topic, count: u64, bytes: usize) {
         let _ = topic.publish(Event::text(&text)).unwrap();
     }
 }
-
-/// Allocations that are no frames and may have the size of one: parts of a hub, of a thread, of the collector. Each test
-/// publishes many times as many frames.
-const OTHERS: i64 = 4;
 
 /// The size of the allocation that holds a frame with `bytes` of payload.
 fn frame_size(bytes: usize) -> usize {
@@ -55,6 +51,26 @@ fn frame_size(bytes: usize) -> usize {
     grown[0]
 }
 
+/// At least `bytes` of payload whose frames have a size that nothing else has: parts of hubs, of threads and of the
+/// collector come and go all the time. Tells both.
+fn unused_size(bytes: usize) -> (usize, usize) {
+    for history in [false, true] {
+        // Whatever else there is, there was once.
+        let hub = Hub::builder().history(history).build().unwrap();
+        let topic = hub.topic("a").unwrap();
+        let _stalled = hub.subscribe("a").unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| publish(&topic, 2000, 8));
+        });
+        collect();
+    }
+    let size = frame_size(bytes);
+    // Allocations are in steps of 8 bytes. The size that was just tried is not new any more.
+    let more = (8..1000).step_by(8).find(|more| is_new_size(size + more));
+    let bytes = bytes + more.unwrap();
+    (bytes, frame_size(bytes))
+}
+
 /// Has the collector free what this thread retired: up to 64 KiB stay with a thread that falls silent.
 fn collect() {
     let hub = Hub::builder().retain_events(1).build().unwrap();
@@ -64,11 +80,11 @@ fn collect() {
     drop(stalled);
 }
 
-/// Waits until no frame of this size lives, but for [`OTHERS`].
+/// Waits until no frame of this size lives.
 fn eventually_freed(size: usize) {
     eventually("the collector", || {
         collect();
-        live_of_size(size) <= OTHERS
+        live_of_size(size) == 0
     });
 }
 
@@ -76,7 +92,7 @@ fn eventually_freed(size: usize) {
 #[test]
 fn an_idle_topic_frees_its_frames() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let size = frame_size(2000);
+    let (bytes, size) = unused_size(2000);
     eventually_freed(size);
     for way in WAYS {
         let hub = Hub::builder()
@@ -87,7 +103,7 @@ fn an_idle_topic_frees_its_frames() {
         let topic = hub.topic("a").unwrap();
         let mut all: Vec<_> = (0..3).map(|_| hub.subscribe("a").unwrap()).collect();
         for _ in 0..3 {
-            publish(&topic, 20, 2000);
+            publish(&topic, 20, bytes);
             for subscription in &mut all {
                 assert_eq!(way.read(subscription).len(), 20);
                 // As a reader that waits.
@@ -103,14 +119,14 @@ fn an_idle_topic_frees_its_frames() {
 #[test]
 fn what_goes_frees_its_frames() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let size = frame_size(2000);
+    let (bytes, size) = unused_size(2000);
     eventually_freed(size);
     for history in [false, true] {
         for close in [false, true] {
             let hub = Hub::builder().history(history).build().unwrap();
             let mut read = hub.subscribe("a").unwrap();
             let unread = hub.subscribe("a").unwrap();
-            publish(&hub.topic("a").unwrap(), 200, 2000);
+            publish(&hub.topic("a").unwrap(), 200, bytes);
             assert_eq!(Way::TryBatch.read(&mut read).len(), 200);
             assert!(live_of_size(size) >= 200);
             if close {
@@ -151,7 +167,7 @@ fn pass_by(
 ) -> Figures {
     // Threads that run far apart would measure the scheduler: they meet after so many events.
     const STRIDE: u64 = 500;
-    let size = frame_size(bytes);
+    let (bytes, size) = unused_size(bytes);
     eventually_freed(size);
     // The first of a thousand is read, so that the cursor stands at a segment.
     publish(topic, 1, bytes);

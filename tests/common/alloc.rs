@@ -13,6 +13,8 @@ static COUNTS: AtomicBool = AtomicBool::new(true);
 static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
 static LIVE_OF_SIZE: [AtomicI64; SIZES] = [const { AtomicI64::new(0) }; SIZES];
 
+static EVER_OF_SIZE: [AtomicI64; SIZES] = [const { AtomicI64::new(0) }; SIZES];
+
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     static BYTES: Cell<i64> = const { Cell::new(0) };
@@ -32,6 +34,9 @@ fn count(layout: Layout, sign: i64) {
         live.fetch_add(sign, Ordering::Relaxed);
     }
     if sign > 0 {
+        if let Some(ever) = EVER_OF_SIZE.get(size) {
+            ever.fetch_add(1, Ordering::Relaxed);
+        }
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
     }
 }
@@ -75,6 +80,11 @@ pub(crate) fn live_bytes() -> i64 {
 /// Allocations of exactly `size` bytes that are live now.
 pub(crate) fn live_of_size(size: usize) -> i64 {
     LIVE_OF_SIZE[size].load(Ordering::Relaxed)
+}
+
+/// Whether nothing of exactly `size` bytes was ever allocated.
+pub(crate) fn is_new_size(size: usize) -> bool {
+    EVER_OF_SIZE[size].load(Ordering::Relaxed) == 0
 }
 
 /// What lives now, by size.

@@ -37,9 +37,19 @@ fn one() -> One {
     chunk
 }
 
+/// What a publisher does.
 fn wake_taken(chunk: &One) -> bool {
+    wake(chunk, One::take)
+}
+
+/// What the hub's clock does.
+fn wake_beaten(chunk: &One) -> bool {
+    wake(chunk, One::beat)
+}
+
+fn wake(chunk: &One, take: fn(&One, &mut Wakers)) -> bool {
     let mut wakers = Wakers::new();
-    chunk.take(&mut wakers);
+    take(chunk, &mut wakers);
     let some = !wakers.is_empty();
     for waker in wakers {
         waker.wake();
@@ -48,15 +58,17 @@ fn wake_taken(chunk: &One) -> bool {
 }
 
 /// The owner parks `times` anew; `takers` take what they find. Whoever comes last finds the cell in order.
-fn cell(name: &str, bound: Option<usize>, takers: usize, times: usize) {
+fn cell(name: &str, bound: Option<usize>, takers: &'static [fn(&One) -> bool], times: usize) {
     check(name, bound, move || {
         let chunk = Arc::new(one());
+        chunk.want_beats(0, true);
         let (first, waker) = Woken::new();
         assert!(chunk.arm(0, &waker), "nobody was there yet");
-        let takers: Vec<_> = (0..takers)
-            .map(|_| {
+        let takers: Vec<_> = takers
+            .iter()
+            .map(|take| {
                 let chunk = Arc::clone(&chunk);
-                thread::spawn(move || wake_taken(&chunk))
+                thread::spawn(move || take(&chunk))
             })
             .collect();
         let mut parked = vec![first];
@@ -84,12 +96,32 @@ fn cell(name: &str, bound: Option<usize>, takers: usize, times: usize) {
 
 #[test]
 fn waiter_cell() {
-    cell("waiter_cell", None, 1, 2);
+    cell("waiter_cell", None, &[wake_taken], 2);
+}
+
+#[test]
+fn waiter_cell_beat() {
+    cell("waiter_cell_beat", None, &[wake_beaten], 2);
+}
+
+#[test]
+fn waiter_cell_beat_and_publish() {
+    cell(
+        "waiter_cell_beat_and_publish",
+        Some(3),
+        &[wake_beaten, wake_taken],
+        1,
+    );
 }
 
 #[test]
 fn waiter_cell_two_takers() {
-    cell("waiter_cell_two_takers", Some(3), 2, 1);
+    cell(
+        "waiter_cell_two_takers",
+        Some(3),
+        &[wake_taken, wake_taken],
+        1,
+    );
 }
 
 /// The owner leaves and another one comes, while a taker is on its way: the new owner parks in a cell of its own.
