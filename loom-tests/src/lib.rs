@@ -31,7 +31,7 @@ sources! {
     "../../src/registry.rs" registry
     "../../src/stats.rs" stats
     "../../src/subscribers/mod.rs" subscribers
-    "../../src/subscription.rs" subscription
+    "../../src/subscription/mod.rs" subscription
     #[allow(clippy::unused_self, reason = "stand-ins have the shape of what they stand for")]
     "../../src/sync.rs" sync
     "../../src/topic.rs" topic
