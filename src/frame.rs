@@ -167,6 +167,14 @@ impl Frame {
         &self.0.slice[usize::from(self.header().start)..]
     }
 
+    /// Where the payload begins in [`as_sse`](Self::as_sse): where a prefix goes. A suffix goes before the last two bytes.
+    #[cfg(feature = "http-body")]
+    #[inline]
+    pub(crate) fn prefix_at(&self) -> usize {
+        let header = self.header();
+        header.data_at() + DATA_FIELD.len() - usize::from(header.start)
+    }
+
     /// Length of [`as_sse`](Self::as_sse), in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
@@ -284,6 +292,18 @@ impl FrameRef<'_> {
         Self {
             // SAFETY: the caller's promise; `ManuallyDrop` leaves the count alone.
             frame: ManuallyDrop::new(unsafe { Frame::from_raw(raw) }),
+            log: PhantomData,
+        }
+    }
+}
+
+impl<'a> FrameRef<'a> {
+    /// Borrows a frame that has an owner.
+    pub(crate) fn of(frame: &'a Frame) -> Self {
+        // SAFETY: the copy is never dropped, and its owner is borrowed for as long as it is used.
+        let copy = unsafe { std::ptr::read(frame) };
+        Self {
+            frame: ManuallyDrop::new(copy),
             log: PhantomData,
         }
     }

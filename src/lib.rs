@@ -51,6 +51,7 @@ compile_error!("fanfare keeps 62-bit offsets in pointer-sized words and needs a 
 
 // The way of an event, stage by stage.
 mod encode;
+mod envelope;
 mod error;
 mod event;
 mod event_id;
@@ -66,6 +67,7 @@ mod hub;
 mod registry;
 mod stats;
 
+mod ending;
 mod position;
 mod subscription;
 #[cfg(feature = "http-body")]
@@ -87,12 +89,14 @@ mod unwind;
 
 pub use config::{ConfigError, HubBuilder};
 pub use encode::{EncodeError, MAX_NAME_BYTES};
+pub use ending::{EndHandle, EndReason};
+pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
 pub use error::{PublishError, SubscribeError, TryRecvError};
 pub use event::{Event, Json, Payload, RawJson, Text};
 pub use event_id::{EventId, ParseEventIdError};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
-pub use position::{Lag, LagPolicy};
+pub use position::{Lag, LagPolicy, Notices};
 pub use stats::HubStats;
 pub use subscription::{Batch, Item, Readiness, RecvBatch, Subscription};
 pub use topic::{Published, Topic};

@@ -3,6 +3,7 @@
 //! **Role.** A [`Position`] is what a [`Subscription`](crate::Subscription) and a transport with readers of its own have in
 //! common: a cursor, a lag policy, and how the reader stands.
 
+use crate::ending::EndReason;
 use crate::event_id::EventId;
 use crate::log::{self, Cursor, Reader, Step};
 use crate::sync::epoch::{self, Guard};
@@ -19,6 +20,24 @@ pub enum LagPolicy {
     Disconnect,
     /// Tell how many were missed or skipped, and go on with the newest one.
     SkipToLatest,
+}
+
+/// How a subscription's client is told of what is no event of its topic: that it lagged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Notices {
+    /// As an event named `lag`, which the client's code can listen to.
+    #[default]
+    Events,
+    /// As a comment, which no client takes for an event: for protocols that know only events of their own.
+    Comments,
+}
+
+/// What a reader does where events are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct OnLag {
+    pub(crate) policy: LagPolicy,
+    pub(crate) notices: Notices,
 }
 
 /// Events that a subscription missed.
@@ -56,7 +75,16 @@ pub(crate) enum State {
     /// It must tell first that what it missed is unknown.
     Unknown,
     Reading,
-    Ended,
+    /// Frames of its own come first, before those of the log.
+    Opening,
+    Ended(EndReason),
+}
+
+impl State {
+    #[inline]
+    pub(crate) const fn is_ended(self) -> bool {
+        matches!(self, Self::Ended(_))
+    }
 }
 
 /// What stands before a reader.
@@ -74,7 +102,7 @@ pub(crate) enum Ahead {
 #[derive(Debug, Clone)]
 pub(crate) struct Position {
     pub(crate) cursor: Cursor,
-    pub(crate) policy: LagPolicy,
+    pub(crate) on_lag: OnLag,
     pub(crate) state: State,
     /// What is left of the batch that is read now, in events: it ends where the log ended when it began, however fast
     /// publishers are.
@@ -84,14 +112,14 @@ pub(crate) struct Position {
 impl Position {
     /// Before the first event.
     pub(crate) fn first() -> Self {
-        Self::at(log::FIRST_OFFSET, LagPolicy::default())
+        Self::at(log::FIRST_OFFSET, OnLag::default())
     }
 
     /// Before the event at `offset`.
-    pub(crate) fn at(offset: u64, policy: LagPolicy) -> Self {
+    pub(crate) fn at(offset: u64, on_lag: OnLag) -> Self {
         Self {
             cursor: Cursor::at(offset),
-            policy,
+            on_lag,
             state: State::Reading,
             left: 0,
         }
@@ -164,9 +192,9 @@ impl Position {
     pub(crate) fn apply_policy(&mut self, topic: &TopicCore, missed: Option<u64>) -> Lag {
         self.state = State::Reading;
         let mut missed = missed;
-        match self.policy {
+        match self.on_lag.policy {
             LagPolicy::Notify => {}
-            LagPolicy::Disconnect => self.state = State::Ended,
+            LagPolicy::Disconnect => self.state = State::Ended(EndReason::Lagged),
             LagPolicy::SkipToLatest => {
                 let newest = topic.log.end(&epoch::pin()) - 1;
                 let skipped = newest.saturating_sub(self.offset());
@@ -188,7 +216,7 @@ impl Position {
         if let Some(lag) = self.unknown_start(topic) {
             return (Some(lag), false);
         }
-        if self.state == State::Ended {
+        if self.state != State::Reading {
             return (None, false);
         }
         let mut reader = Reader::new(&topic.log, guard, &mut self.cursor);
@@ -205,8 +233,9 @@ impl Position {
     #[inline]
     pub(crate) fn peek(&mut self, topic: &TopicCore, guard: &Guard) -> (Ahead, bool) {
         match self.state {
-            State::Ended => return (Ahead::Closed, false),
+            State::Ended(_) => return (Ahead::Closed, false),
             State::Unknown => return (Ahead::Notice, false),
+            State::Opening => return (Ahead::Frame, false),
             State::Reading => {}
         }
         let mut reader = Reader::new(&topic.log, guard, &mut self.cursor);
@@ -218,7 +247,7 @@ impl Position {
         };
         let crossed = reader.crossed();
         if found == Ahead::Closed {
-            self.state = State::Ended;
+            self.state = State::Ended(EndReason::TopicClosed);
         }
         (found, crossed)
     }

@@ -20,6 +20,8 @@ sources! {
     "../../src/clock.rs" clock
     "../../src/config.rs" config
     "../../src/encode/mod.rs" encode
+    "../../src/ending.rs" ending
+    "../../src/envelope.rs" envelope
     "../../src/error.rs" error
     "../../src/event.rs" event
     "../../src/event_id.rs" event_id
@@ -40,12 +42,14 @@ sources! {
 
 pub use config::{ConfigError, HubBuilder};
 pub use encode::{EncodeError, MAX_NAME_BYTES};
+pub use ending::{EndHandle, EndReason};
+pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
 pub use error::{PublishError, SubscribeError, TryRecvError};
 pub use event::{Event, Json, Payload, RawJson, Text};
 pub use event_id::{EventId, ParseEventIdError};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
-pub use position::{Lag, LagPolicy};
+pub use position::{Lag, LagPolicy, Notices};
 pub use stats::HubStats;
 pub use subscription::{Batch, Item, Readiness, RecvBatch, Subscription};
 pub use topic::{Published, Topic};

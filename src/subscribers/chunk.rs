@@ -136,6 +136,15 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
         self.take_wakers(armed, wakers);
     }
 
+    /// Takes one waiter's bit, always by an RMW, and with the bit its waker: an owner that parks after this reads what the
+    /// caller did before.
+    pub(crate) fn take_one(&self, index: usize) -> Option<Waker> {
+        let bit = 1 << index;
+        // AcqRel: the parker's waker. P3
+        let armed = self.armed.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+        armed.then(|| self.waiter(index).take()).flatten()
+    }
+
     /// From the highest bit down: the buffer is emptied from its end, so the first comer is woken first.
     #[inline]
     fn take_wakers(&self, mut bits: u64, wakers: &mut Wakers) {

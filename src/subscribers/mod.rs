@@ -36,7 +36,7 @@
 //! | # | site | operation | ordering | pairs with | model that fails when weaker |
 //! |---|---|---|---|---|---|
 //! | P2 | `Chunk::{arm, reclaim}` | RMW of `armed` | `AcqRel` | P3 | Acquire: `park_vs_publish`; Release: `waiter_cell` |
-//! | P3 | `Chunk::{take, beat}` | RMW of `armed` | `AcqRel` | P2 | Release: `park_vs_publish`; Acquire: `waiter_cell` |
+//! | P3 | `Chunk::{take, take_one, beat}` | RMW of `armed` | `AcqRel` | P2 | Release: `park_vs_publish`; Acquire: `waiter_cell` |
 //! | P4 | `Group::{arm_summary, take_armed}` | load, RMW / swap of `summary` | Acquire, `AcqRel` | each other | Acquire: `park_vs_publish_list` |
 //! | P5 | `arm`, `wake` | RMW of `top`, fences | `AcqRel`, `SeqCst` | each other | fences: `park_vs_publish` |
 //! | P6 | `Chunk::{claim, leave}` | RMW of `occupied` | `AcqRel` | each other | `leave_vs_claim` |
@@ -323,6 +323,24 @@ impl Subscribers {
         wake.finish();
     }
 
+    /// Wakes one waiter if it is parked. If its owner has left, whoever has it now is woken for nothing.
+    ///
+    /// # Panics
+    ///
+    /// If the waker panics.
+    pub(crate) fn wake_one(&self, seat: &Seat) {
+        let waker = match &seat.group {
+            None => self.first.take_one(0),
+            Some(group) => {
+                let (chunk, waiter) = group.chunk(usize::from(seat.number));
+                chunk.take_one(waiter)
+            }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     pub(crate) fn want_beats(&self, seat: &Seat, wanted: bool) {
         match &seat.group {
             None => self.first.want_beats(0, wanted),
@@ -392,6 +410,14 @@ impl Seat {
         Self {
             group: Some(group),
             number,
+        }
+    }
+
+    /// The same place, for those who wake its owner. It is not given back.
+    pub(crate) fn alias(&self) -> Self {
+        Self {
+            group: self.group.clone(),
+            number: self.number,
         }
     }
 }

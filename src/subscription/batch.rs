@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 
 use super::Subscription;
 #[cfg(feature = "http-body")]
+use crate::envelope::Envelope;
+#[cfg(feature = "http-body")]
 use crate::event_id::EventId;
 use crate::frame::{Frame, FrameRef};
 use crate::log::{self, Reader, Step};
@@ -60,7 +62,9 @@ impl<'a> Batch<'a> {
     #[inline]
     pub(crate) fn new(subscription: &'a mut Subscription, guard: Guard, ahead: Ahead) -> Self {
         subscription.count_left(&guard);
-        subscription.lag = None;
+        if let Some(extra) = &mut subscription.extra {
+            extra.lag = None;
+        }
         let mut batch = Self {
             guard,
             subscription,
@@ -83,17 +87,22 @@ impl<'a> Batch<'a> {
         let (lag, passed) = position.settle(topic, &self.guard);
         *crossed |= passed;
         self.subscription.count_left(&self.guard);
-        self.subscription.lag = lag.map(Box::new);
+        if lag.is_some() {
+            self.subscription.extra().lag = lag;
+        }
     }
 
     /// What was missed before the first frame of this batch.
     #[must_use]
     pub fn lag(&self) -> Option<Lag> {
-        self.subscription.lag.as_deref().copied()
+        self.subscription.extra.as_ref()?.lag
     }
 
     /// Takes the next frame. `None` at the end of what was published when the batch began.
     pub fn next_frame(&mut self) -> Option<FrameRef<'_>> {
+        if self.subscription.position.state == State::Opening {
+            return self.subscription.next_first().map(FrameRef::of);
+        }
         let Subscription {
             topic,
             position,
@@ -114,6 +123,12 @@ impl<'a> Batch<'a> {
             }
             _ => None,
         }
+    }
+
+    /// What goes around its frames.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn wrapped_in(&self) -> Option<&Envelope> {
+        self.subscription.wrapped_in()
     }
 
     /// The id after which the batch goes on.
@@ -159,6 +174,11 @@ impl<'a> Batch<'a> {
 
     /// Gives each frame of the batch that is left to `f` and tells how many there were.
     pub fn for_each(&mut self, mut f: impl FnMut(&Frame)) -> usize {
+        let mut count = 0;
+        while let Some(frame) = self.subscription.next_first() {
+            count += 1;
+            f(frame);
+        }
         let Subscription {
             topic,
             position,
@@ -166,10 +186,9 @@ impl<'a> Batch<'a> {
             ..
         } = &mut *self.subscription;
         if position.state != State::Reading {
-            return 0;
+            return count;
         }
         let mut reader = Reader::new(&topic.log, &self.guard, &mut position.cursor);
-        let mut count = 0;
         while position.left > 0
             && let Step::Frame(frame) = reader.step_in_order()
         {

@@ -7,6 +7,7 @@
 
 mod batch;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -15,14 +16,16 @@ use std::task::{Context, Poll};
 pub use batch::{Batch, RecvBatch};
 use futures_core::Stream;
 
+use crate::ending::{EndHandle, EndReason, OwnSeat};
+use crate::envelope::Envelope;
 use crate::error::{SubscribeError, TryRecvError};
 use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::log::{self, Reader, Step};
-use crate::position::{Ahead, Lag, LagPolicy, Position, Start, State};
+use crate::position::{Ahead, Lag, LagPolicy, Notices, Position, Start, State};
 use crate::subscribers::Seat;
-use crate::sync::Arc;
 use crate::sync::epoch::{self, Guard};
+use crate::sync::{Arc, HostArc};
 use crate::topic::{TopicCore, User, schedule};
 
 /// What a subscription yields.
@@ -114,9 +117,26 @@ pub struct Subscription {
     held: bool,
     /// Whether the batch that is read now passed the end of a segment. Here, for batches are moved about.
     crossed: bool,
-    /// What was missed before that batch. In a box, for it is rare.
-    lag: Option<Box<Lag>>,
+    /// In a box, for most have none of it.
+    extra: Option<Box<Extra>>,
 }
+
+/// What few subscriptions have.
+#[derive(Default)]
+struct Extra {
+    /// What was missed before the batch that is read now.
+    lag: Option<Lag>,
+    /// Frames of its own, which come before those of the log, and the one that was given last.
+    first: VecDeque<Frame>,
+    given: Option<Frame>,
+    envelope: Option<Envelope>,
+    end_handle: Option<EndHandle>,
+    /// What is dropped when the reader is gone.
+    kept: Option<Kept>,
+}
+
+/// Something that goes with its reader: the entry of a connection in a table.
+pub(crate) type Kept = Box<dyn Send + Sync>;
 
 /// What one look at the log gave.
 enum Found {
@@ -136,7 +156,7 @@ impl Subscription {
             counted: true,
             held: false,
             crossed: false,
-            lag: None,
+            extra: None,
             topic,
         };
         if this.topic.log.is_closed() {
@@ -151,8 +171,85 @@ impl Subscription {
 
     /// Sets what happens on lag. [`LagPolicy::Notify`] unless set.
     pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
-        self.position.policy = policy;
+        self.position.on_lag.policy = policy;
         self
+    }
+
+    /// Sets how a client is told of lag. [`Notices::Events`] unless set.
+    pub fn notices(mut self, notices: Notices) -> Self {
+        self.position.on_lag.notices = notices;
+        self
+    }
+
+    /// Has transports put `envelope` around the payload of every event. Who reads the frames finds them as they are
+    /// published.
+    pub fn envelope(mut self, envelope: Envelope) -> Self {
+        self.extra().envelope = Some(envelope);
+        self
+    }
+
+    /// The envelope, for transports of one's own.
+    #[must_use]
+    pub fn wrapped_in(&self) -> Option<&Envelope> {
+        self.extra.as_ref()?.envelope.as_ref()
+    }
+
+    /// What ends this subscription from outside: from any thread, wherever it is read by then.
+    #[must_use]
+    pub fn end_handle(&mut self) -> EndHandle {
+        if let Some(handle) = self.extra.as_ref().and_then(|it| it.end_handle.as_ref()) {
+            return handle.clone();
+        }
+        let handle = EndHandle::new(HostArc::new(OwnSeat::new(&self.topic, &self.seat)));
+        self.extra().end_handle = Some(handle.clone());
+        handle
+    }
+
+    /// Why the subscription has ended, once it has: when the end was read.
+    #[must_use]
+    pub fn end_reason(&self) -> Option<EndReason> {
+        match self.position.state {
+            State::Ended(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Keeps something until the reader is gone.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        self.extra().kept = Some(kept);
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Sees whether it was ended from outside.
+    #[inline]
+    fn see_end(&mut self) {
+        if let Some(extra) = &self.extra
+            && let Some(handle) = &extra.end_handle
+            && let Some(reason) = handle.reason()
+            && !self.position.state.is_ended()
+        {
+            self.position.state = State::Ended(reason);
+        }
+    }
+
+    /// The next of the frames that come first.
+    #[cold]
+    fn next_first(&mut self) -> Option<&Frame> {
+        let Self {
+            position, extra, ..
+        } = self;
+        if position.state != State::Opening {
+            return None;
+        }
+        let extra = extra.as_mut()?;
+        extra.given = extra.first.pop_front();
+        if extra.first.is_empty() {
+            position.state = State::Reading;
+        }
+        extra.given.as_ref()
     }
 
     /// The id after which the next event comes.
@@ -182,7 +279,24 @@ impl Subscription {
     #[cfg(feature = "http-body")]
     #[inline]
     pub(crate) fn is_ended(&self) -> bool {
-        self.position.state == State::Ended
+        self.position.state.is_ended()
+    }
+
+    /// Takes the frames that come first.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn take_first(&mut self) -> VecDeque<Frame> {
+        if self.position.state == State::Opening {
+            self.position.state = State::Reading;
+        }
+        let extra = self.extra.as_mut();
+        extra
+            .map(|it| std::mem::take(&mut it.first))
+            .unwrap_or_default()
+    }
+
+    #[cfg(feature = "http-body")]
+    pub(crate) fn told_by(&self) -> Notices {
+        self.position.on_lag.notices
     }
 
     #[cfg(feature = "http-body")]
@@ -221,10 +335,16 @@ impl Subscription {
 
     /// One look, without parking.
     fn look(&mut self, guard: &Guard) -> Found {
+        self.see_end();
+        if self.position.state == State::Opening
+            && let Some(frame) = self.next_first()
+        {
+            return Found::Frame(frame.clone());
+        }
         let Self {
             topic, position, ..
         } = self;
-        if position.state == State::Ended {
+        if position.state.is_ended() {
             return Found::Ended;
         }
         if let Some(lag) = position.unknown_start(topic) {
@@ -242,7 +362,7 @@ impl Subscription {
                 Found::Nothing
             }
             Step::Ended => {
-                position.state = State::Ended;
+                position.state = State::Ended(EndReason::TopicClosed);
                 Found::Ended
             }
         };
@@ -318,6 +438,7 @@ impl Subscription {
     /// What there is to read, without taking it.
     #[inline]
     fn peek(&mut self, guard: &Guard) -> Ahead {
+        self.see_end();
         let (found, crossed) = self.position.peek(&self.topic, guard);
         if crossed {
             self.passed_segment(guard);
@@ -393,7 +514,7 @@ impl Subscription {
 #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
 impl Subscription {
     /// A subscription that reads for subscribers who are counted on `topic` already.
-    pub(crate) fn for_others(topic: &Arc<TopicCore>, policy: LagPolicy) -> Self {
+    pub(crate) fn for_others(topic: &Arc<TopicCore>, on_lag: crate::position::OnLag) -> Self {
         let mut this = Self {
             seat: topic.subscribers.claim(),
             position: Position::first(),
@@ -401,10 +522,10 @@ impl Subscription {
             counted: false,
             held: false,
             crossed: false,
-            lag: None,
+            extra: None,
             topic: Arc::clone(topic),
         };
-        this.position.policy = policy;
+        this.position.on_lag = on_lag;
         let guard = epoch::pin();
         this.position.begin(topic, Start::Live, &guard);
         this.note_passed();
@@ -426,8 +547,8 @@ impl Subscription {
         self.position.offset()
     }
 
-    pub(crate) fn policy(&self) -> LagPolicy {
-        self.position.policy
+    pub(crate) fn on_lag(&self) -> crate::position::OnLag {
+        self.position.on_lag
     }
 
     /// A copy of its place. The subscription itself stays where it is, and so does what it has not read.
@@ -464,6 +585,10 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        if let Some(handle) = self.extra.as_ref().and_then(|it| it.end_handle.as_ref()) {
+            // There is no reader to be found any more.
+            handle.move_to(None);
+        }
         let waker = self.topic.subscribers.leave(&self.seat);
         if self.counted {
             self.topic.exit(User::Subscription);
@@ -477,7 +602,7 @@ impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
             .field("position", &self.position())
-            .field("policy", &self.position.policy)
+            .field("policy", &self.position.on_lag.policy)
             .field("state", &self.position.state)
             .finish_non_exhaustive()
     }

@@ -14,8 +14,11 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame as BodyFrame};
 
+use crate::ending::EndReason;
+use crate::envelope::Envelope;
 use crate::event_id::EventId;
-use crate::position::{Ahead, Lag};
+use crate::frame::Frame;
+use crate::position::{Ahead, Lag, Notices};
 use crate::subscription::{Batch, Subscription};
 
 /// A chunk is sent when it has this many bytes, if not before; one larger event makes one larger chunk.
@@ -27,6 +30,9 @@ const SHARE_BYTES: usize = 16 * 1024;
 /// A comment: proxies and clients see a sign of life, `EventSource` ignores it.
 pub(super) const HEARTBEAT: &[u8] = b":\n\n";
 
+/// The line breaks that end the last field of a block, and the block.
+pub(super) const BLOCK_END: usize = 2;
+
 /// A response that streams a subscription as `text/event-stream`. Made by [`Subscription::into_sse`].
 ///
 /// With the feature `axum` it is a response as it stands. Elsewhere, [`headers`](Self::headers) and
@@ -36,8 +42,9 @@ pub(super) const HEARTBEAT: &[u8] = b":\n\n";
 ///
 /// Events are sent as they come, a backlog coalesced into chunks of about 64 KiB. After the hub's `heartbeat` of silence
 /// an empty comment is sent. Lag is an event named `lag` with the data `{"missed":N}`, or `{"missed":null}` if nobody can
-/// tell; its id is the one just before the first event that follows, so a client that reconnects then continues
-/// there. If the hub keeps history, the stream begins with an id of its own, so that a client that loses the
+/// tell, or with [`Notices::Comments`](crate::Notices) a comment that says so; its id is the one just before the first event that
+/// follows, so a client that reconnects then continues there. A subscription that is [ended from outside](crate::EndHandle) ends the stream
+/// with a comment that says why. If the hub keeps history, the stream begins with an id of its own, so that a client that loses the
 /// connection before its first event misses none. The stream ends when the subscription ends; `EventSource` then
 /// reconnects after its `retry` time.
 ///
@@ -70,6 +77,8 @@ pub(super) const HEARTBEAT: &[u8] = b":\n\n";
 pub struct Sse {
     subscription: Subscription,
     others: Vec<Subscription>,
+    /// The frames that come first: those of snapshots.
+    first: BytesMut,
     retry: Option<Duration>,
     prime: bool,
 }
@@ -79,6 +88,7 @@ impl Subscription {
     pub fn into_sse(mut self) -> Sse {
         self.set_heartbeats(true);
         Sse {
+            first: take_first(&mut self),
             prime: self.can_resume(),
             subscription: self,
             others: Vec::new(),
@@ -108,6 +118,7 @@ impl Sse {
         let read = |subscription: &Subscription| subscription.is_on_topic_of(&other);
         if !read(&self.subscription) && !self.others.iter().any(read) {
             other.set_heartbeats(true);
+            self.first.unsplit(take_first(&mut other));
             self.others.push(other);
         }
         self
@@ -151,26 +162,39 @@ impl Sse {
             others,
             opening: Some(opening),
             turn: 0,
+            last: None,
             ended: false,
         }
     }
 
     /// What is sent before the events, the subscription, and those beside it.
     pub(super) fn into_parts(self) -> (Bytes, Subscription, Vec<Subscription>) {
-        let mut opening = String::new();
-        // Writing to a string does not fail.
+        let mut opening = BytesMut::new();
+        // Writing to a buffer that grows does not fail.
         if let Some(retry) = self.retry {
             let _ = writeln!(opening, "retry: {}", retry.as_millis());
         }
-        if self.prime {
-            let _ = writeln!(opening, "id: {}", self.subscription.position());
+        let id = self.prime.then(|| self.subscription.position());
+        let (before, after) = match id {
+            // Whoever has not got all of a snapshot must not continue behind it.
+            Some(id) if !self.first.is_empty() => (None, Some(id)),
+            id => (id, None),
+        };
+        if let Some(id) = before {
+            let _ = writeln!(opening, "id: {id}");
+        }
+        if !opening.is_empty() {
+            opening.extend_from_slice(b"\n");
+        }
+        opening.unsplit(self.first);
+        if let Some(id) = after {
+            let _ = write!(opening, "id: {id}\n\n");
         }
         let opening = if opening.is_empty() {
             // Something must be sent at once, or the client does not learn that the stream is open.
-            Bytes::from_static(b":\n\n")
+            Bytes::from_static(HEARTBEAT)
         } else {
-            opening.push('\n');
-            opening.into()
+            opening.freeze()
         };
         (opening, self.subscription, self.others)
     }
@@ -206,6 +230,8 @@ pub struct SseBody {
     opening: Option<Bytes>,
     /// Which of them is looked at first.
     turn: usize,
+    /// Why the whole stream ends with the chunk that was given last, if it does.
+    last: Option<EndReason>,
     ended: bool,
 }
 
@@ -215,10 +241,11 @@ impl SseBody {
         &self.subscription
     }
 
-    /// Whether the chunk that was given last is the last one, because a reader lagged whose policy is to end then.
+    /// Why the chunk that was given last is the last one, if it is: a reader lagged whose policy is to end then, or was ended
+    /// from outside.
     #[cfg(all(feature = "reactor", any(not(unix), fanfare_tasks)))]
-    pub(super) fn is_last(&self) -> bool {
-        self.ended
+    pub(super) fn last(&self) -> Option<EndReason> {
+        self.last
     }
 }
 
@@ -235,7 +262,7 @@ impl Body for SseBody {
             return data(opening);
         }
         let this = &mut *self;
-        if this.ended {
+        if this.ended || this.last.is_some() {
             return Poll::Ready(None);
         }
         let mut open = false;
@@ -252,7 +279,7 @@ impl Body for SseBody {
                 Poll::Ready(None) => {}
                 Poll::Ready(Some(chunk)) => {
                     this.turn = topic + 1;
-                    this.ended = chunk.is_last;
+                    this.last = chunk.last;
                     return data(chunk.bytes);
                 }
             }
@@ -267,8 +294,8 @@ impl Body for SseBody {
 
 struct Chunk {
     bytes: Bytes,
-    /// Whether the whole stream ends with it: its reader lagged, and must not go on.
-    is_last: bool,
+    /// Why the whole stream ends with it, if it does: its reader must not go on.
+    last: Option<EndReason>,
 }
 
 /// The next chunk of one subscription. `None`: it has ended.
@@ -276,18 +303,20 @@ fn poll_chunk(subscription: &mut Subscription, cx: &mut Context<'_>) -> Poll<Opt
     loop {
         let (found, guard) = ready!(subscription.poll_pinned(cx));
         let bytes = match found {
-            Ahead::Closed => return Poll::Ready(None),
+            Ahead::Closed => match subscription.end_reason() {
+                None | Some(EndReason::TopicClosed) => return Poll::Ready(None),
+                Some(reason) => end_notice(reason),
+            },
             Ahead::Heartbeat => Bytes::from_static(HEARTBEAT),
             Ahead::Frame | Ahead::Notice | Ahead::Nothing => {
-                let with_ids = subscription.has_ids();
-                gather(Batch::new(subscription, guard, found), with_ids)
+                let (with_ids, notices) = (subscription.has_ids(), subscription.told_by());
+                gather(Batch::new(subscription, guard, found), with_ids, notices)
             }
         };
         if !bytes.is_empty() {
             return Poll::Ready(Some(Chunk {
                 bytes,
-                // Just read, so it has not ended for another reason.
-                is_last: subscription.is_ended(),
+                last: subscription.end_reason(),
             }));
         }
     }
@@ -306,8 +335,9 @@ thread_local! {
 }
 
 /// One chunk of what a batch holds.
-fn gather(mut batch: Batch<'_>, with_ids: bool) -> Bytes {
-    let shares = batch.lag().is_none() && batch.subscribers() > 1;
+fn gather(mut batch: Batch<'_>, with_ids: bool, notices: Notices) -> Bytes {
+    let envelope = batch.wrapped_in().cloned();
+    let shares = batch.lag().is_none() && batch.subscribers() > 1 && envelope.is_none();
     let from = batch.position();
     if shares && let Some(last) = LAST.take() {
         // All that is visible, or as much as fits: what this connection would gather for itself.
@@ -322,14 +352,14 @@ fn gather(mut batch: Batch<'_>, with_ids: bool) -> Bytes {
     }
     let mut chunk = BytesMut::new();
     if let Some(lag) = batch.lag() {
-        write_lag(&mut chunk, lag, with_ids);
+        write_lag(&mut chunk, lag, with_ids, notices);
     }
     let events = batch.end().offset() - from.offset();
     while chunk.len() < CHUNK_BYTES {
         let Some(frame) = batch.next_frame() else {
             break;
         };
-        if chunk.is_empty() && frame.len() >= SHARE_BYTES {
+        if chunk.is_empty() && frame.len() >= SHARE_BYTES && envelope.is_none() {
             return frame.to_bytes();
         }
         if chunk.is_empty() {
@@ -342,7 +372,7 @@ fn gather(mut batch: Batch<'_>, with_ids: bool) -> Bytes {
                     .min(CHUNK_BYTES + SHARE_BYTES),
             );
         }
-        chunk.extend_from_slice(frame.as_sse());
+        write_frame(&mut chunk, &frame, envelope.as_ref());
     }
     let bytes = chunk.freeze();
     if shares && !bytes.is_empty() {
@@ -355,13 +385,47 @@ fn gather(mut batch: Batch<'_>, with_ids: bool) -> Bytes {
     bytes
 }
 
-pub(super) fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool) {
+/// The frames that come first, in one piece.
+fn take_first(subscription: &mut Subscription) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    for frame in subscription.take_first() {
+        write_frame(&mut bytes, &frame, subscription.wrapped_in());
+    }
+    bytes
+}
+
+fn write_frame(chunk: &mut BytesMut, frame: &Frame, envelope: Option<&Envelope>) {
+    let block = frame.as_sse();
+    let Some(envelope) = envelope else {
+        chunk.extend_from_slice(block);
+        return;
+    };
+    let (head, rest) = block.split_at(frame.prefix_at());
+    let (payload, end) = rest.split_at(rest.len() - BLOCK_END);
+    chunk.reserve(block.len() + envelope.prefix().len() + envelope.suffix().len());
+    chunk.extend_from_slice(head);
+    chunk.extend_from_slice(envelope.prefix().as_bytes());
+    chunk.extend_from_slice(payload);
+    chunk.extend_from_slice(envelope.suffix().as_bytes());
+    chunk.extend_from_slice(end);
+}
+
+/// What a client is told last, as a comment.
+pub(super) fn end_notice(reason: EndReason) -> Bytes {
+    format!(": {reason}\n\n").into()
+}
+
+pub(super) fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool, notices: Notices) {
     // Writing to a buffer that grows does not fail.
     if with_id {
         let _ = writeln!(chunk, "id: {}", lag.resumed_after());
     }
-    let _ = match lag.missed() {
-        Some(missed) => write!(chunk, "event: lag\ndata: {{\"missed\":{missed}}}\n\n"),
-        None => write!(chunk, "event: lag\ndata: {{\"missed\":null}}\n\n"),
+    let _ = match (notices, lag.missed()) {
+        (Notices::Events, Some(missed)) => {
+            write!(chunk, "event: lag\ndata: {{\"missed\":{missed}}}\n\n")
+        }
+        (Notices::Events, None) => write!(chunk, "event: lag\ndata: {{\"missed\":null}}\n\n"),
+        (Notices::Comments, Some(missed)) => write!(chunk, ": lag, {missed} events missed\n\n"),
+        (Notices::Comments, None) => write!(chunk, ": lag, unknown how many events missed\n\n"),
     };
 }

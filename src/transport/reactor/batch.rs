@@ -133,11 +133,16 @@ impl Batch {
         let guard = epoch::pin();
         let (lag, _) = position.settle(topic, &guard);
         if let Some(lag) = lag {
-            write_lag(&mut self.copied, lag, topic.config().event_ids);
+            write_lag(
+                &mut self.copied,
+                lag,
+                topic.config().event_ids,
+                position.on_lag.notices,
+            );
             self.notices = 1;
             self.end_entry();
             self.first = position.offset();
-            if position.state == State::Ended {
+            if position.state.is_ended() {
                 self.end = Some(End::Lagged);
             }
         }

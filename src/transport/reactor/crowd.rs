@@ -312,7 +312,7 @@ impl<S> Crowd<S> {
                 batch.gather(topic, position, u64::MAX, limit);
                 if batch.end() == Some(End::Lagged) {
                     // Those who have lagged end, by this walk. The subscription goes on for those who come.
-                    *position = Position::at(batch.to(), position.policy);
+                    *position = Position::at(batch.to(), position.on_lag);
                 }
                 self.last_event = now;
             }

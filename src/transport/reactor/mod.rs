@@ -51,6 +51,7 @@ use shards::Engine;
 use tasks::Engine;
 
 use super::sse::Sse;
+use crate::ending::EndReason;
 use crate::sync::HostArc;
 
 /// Bytes that a client may send on a stream, where nothing is expected: a few pipelined requests.
@@ -83,6 +84,8 @@ pub enum CloseReason {
     Lagged,
     /// The topics were closed, and the client has got all their events.
     TopicClosed,
+    /// It was ended from outside ([`EndHandle`](crate::EndHandle)), for this reason. The client was told if it took bytes.
+    Ended(EndReason),
     /// The client sent more than 64 KiB, where it had nothing to say.
     TooMuchInput,
     /// The reactor was shut down.
@@ -103,6 +106,15 @@ impl CloseReason {
         }
     }
 
+    /// The close of a connection whose subscription has ended.
+    const fn of_end(reason: EndReason) -> Self {
+        match reason {
+            EndReason::TopicClosed => Self::TopicClosed,
+            EndReason::Lagged => Self::Lagged,
+            reason => Self::Ended(reason),
+        }
+    }
+
     const fn number(self) -> usize {
         match self {
             Self::PeerClosed => 0,
@@ -114,6 +126,7 @@ impl CloseReason {
             Self::TooMuchInput => 6,
             Self::Shutdown => 7,
             Self::Failed(_) => 8,
+            Self::Ended(_) => 9,
         }
     }
 }
@@ -154,6 +167,8 @@ pub struct ReactorStats {
     pub shut_down: u64,
     /// Ended with [`CloseReason::Failed`].
     pub failed: u64,
+    /// Ended with [`CloseReason::Ended`].
+    pub ended: u64,
 }
 
 /// Why a connection was not adopted. The socket is closed.

@@ -29,7 +29,7 @@ use super::crowd::{Crowd, Member, Moved};
 use super::inbox::Clear;
 use super::socket::Socket;
 use super::wheel::Wheel;
-use crate::position::LagPolicy;
+use crate::position::OnLag;
 use crate::subscription::Subscription;
 use crate::sync::{Arc, HostArc};
 use crate::topic::{TopicCore, User};
@@ -78,8 +78,8 @@ pub(super) struct Shard<S> {
     make_signal: MakeSignal,
     connections: Slab<Connection<S>>,
     crowds: Slab<(u32, Crowd<S>)>,
-    /// Which crowd reads a topic, for each lag policy.
-    by_topic: HashMap<(usize, LagPolicy), u32>,
+    /// Which crowd reads a topic, for each way to tell of lag.
+    by_topic: HashMap<(usize, OnLag), u32>,
     generations: u32,
     /// Topics that have work.
     queue: VecDeque<u64>,
@@ -242,15 +242,15 @@ impl<S: Socket> Shard<S> {
     /// The crowd that reads the topic of `subscription` as it wants it.
     fn crowd_of(&mut self, subscription: &Subscription) -> u32 {
         let core = subscription.topic();
-        let policy = subscription.policy();
-        let name = (Arc::as_ptr(core).addr_of(), policy);
+        let on_lag = subscription.on_lag();
+        let name = (Arc::as_ptr(core).addr_of(), on_lag);
         if let Some(&topic) = self.by_topic.get(&name) {
             return topic;
         }
         let generation = self.next_generation();
         let topic = narrow(self.crowds.vacant_key());
         let id = topic_id(topic, generation);
-        let feed = Subscription::for_others(core, policy);
+        let feed = Subscription::for_others(core, on_lag);
         let crowd = Crowd::new(feed, (self.make_signal)(id), self.now);
         self.crowds.insert((generation, crowd));
         self.by_topic.insert(name, topic);
@@ -475,7 +475,7 @@ impl<S: Socket> Shard<S> {
         if crowd.is_empty() {
             let (_, crowd) = self.crowds.remove(topic as usize);
             self.by_topic
-                .remove(&(Arc::as_ptr(&core).addr_of(), crowd.feed.policy()));
+                .remove(&(Arc::as_ptr(&core).addr_of(), crowd.feed.on_lag()));
         }
         // The last one drops the key, which is user code; this thread has other connections.
         FirstPanic::default().run(move || {

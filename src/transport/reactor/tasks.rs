@@ -158,8 +158,8 @@ impl Connection {
             if let Err(reason) = self.write_all(&chunk).await {
                 return reason;
             }
-            if body.is_last() {
-                return CloseReason::Lagged;
+            if let Some(reason) = body.last() {
+                return CloseReason::of_end(reason);
             }
             let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
             let idle = self.timeouts.idle.map(|idle| last_event + idle);

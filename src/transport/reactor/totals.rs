@@ -4,11 +4,12 @@ use crossbeam_utils::CachePadded;
 
 use super::config::OnClose;
 use super::{CloseReason, Closed, ConnectionId, ReactorStats};
+use crate::ending::EndReason;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, HostArc, Ordering};
 use crate::unwind::FirstPanic;
 
 /// Kinds of [`CloseReason`].
-pub(super) const REASONS: usize = 9;
+pub(super) const REASONS: usize = 10;
 
 #[derive(Debug, Default)]
 struct ShardTotals {
@@ -101,6 +102,7 @@ impl Totals {
             too_much_input: closed(CloseReason::TooMuchInput),
             shut_down: closed(CloseReason::Shutdown),
             failed: closed(CloseReason::Failed(std::io::ErrorKind::Other)),
+            ended: closed(CloseReason::Ended(EndReason::Requested)),
         }
     }
 }

@@ -56,7 +56,7 @@ impl<S: Socket> Shard<S> {
             } else {
                 crowd.offset_of(place.member)
             };
-            let policy = crowd.feed.policy();
+            let on_lag = crowd.feed.on_lag();
             // First: an empty crowd would be let go.
             crowd.fell_behind();
             if let Some(member) = self.take_member(place) {
@@ -64,7 +64,7 @@ impl<S: Socket> Shard<S> {
             }
             streams.push(Stream {
                 topic: place.topic,
-                position: Position::at(offset, policy),
+                position: Position::at(offset, on_lag),
                 own: None,
             });
         }
@@ -300,11 +300,11 @@ impl<S: Socket> Behind<S> {
         topic: &TopicCore,
     ) {
         let stream = &mut self.streams[stream];
-        let policy = stream.position.policy;
+        let on_lag = stream.position.on_lag;
         if !full {
             stream.position = next
                 .position
-                .unwrap_or_else(|| Position::at(next.batch.to(), policy));
+                .unwrap_or_else(|| Position::at(next.batch.to(), on_lag));
             self.end = next.batch.end().filter(|&end| end == End::Lagged);
         } else if sent > 0 {
             let cut = next.batch.cut(next.skip + sent);
