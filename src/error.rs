@@ -2,6 +2,7 @@
 //! [`EncodeError`], with a hub's limits [`ConfigError`](crate::ConfigError).
 
 use crate::encode::EncodeError;
+use crate::envelope::EnvelopeError;
 
 /// Why an event was not published. Nothing was appended.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,53 @@ pub enum SubscribeError {
     /// The hub is closed.
     #[error("the hub is closed")]
     Closed,
+}
+
+/// Why a broadcaster or a router refused something. Nothing was done, unless the method says otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventError {
+    /// The event could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The hub is closed.
+    #[error("the hub is closed")]
+    Closed,
+    /// The id of a connection is longer than [`MAX_CONNECTION_ID_BYTES`](crate::MAX_CONNECTION_ID_BYTES).
+    #[error("connection id has {len} bytes; the limit is {limit}")]
+    ConnectionIdTooLong {
+        /// The limit, in bytes.
+        limit: usize,
+        /// The length of the id, in bytes.
+        len: usize,
+    },
+    /// A route has more than [`MAX_ROUTE_STREAMS`](crate::MAX_ROUTE_STREAMS) streams.
+    #[error("a route has at most {limit} streams")]
+    TooManyStreams {
+        /// The limit.
+        limit: usize,
+    },
+    /// What is to go around an event cannot.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+}
+
+/// What the methods of broadcasters and routers give.
+pub type EventResult<T> = Result<T, EventError>;
+
+impl From<PublishError> for EventError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Encode(error) => Self::Encode(error),
+            PublishError::Closed => Self::Closed,
+        }
+    }
+}
+
+impl From<SubscribeError> for EventError {
+    fn from(SubscribeError::Closed: SubscribeError) -> Self {
+        Self::Closed
+    }
 }
 
 /// Why [`Subscription::try_recv`](crate::Subscription::try_recv) has nothing.

@@ -125,7 +125,7 @@ impl Frame {
     }
 
     /// A copy that has no other owner, for another topic.
-    pub(crate) fn duplicate(&self) -> Self {
+    fn duplicate(&self) -> Self {
         let header = Header {
             start: self.header().fields_at,
             fields_at: self.header().fields_at,
@@ -134,6 +134,15 @@ impl Frame {
             witness: Witness::new(),
         };
         Self(ThinArc::from_header_and_slice(header, &self.0.slice))
+    }
+
+    /// The same event for another topic: itself, or a copy if it is to carry that topic's id.
+    pub(crate) fn for_another(&self) -> Self {
+        if self.has_id_space() {
+            self.duplicate()
+        } else {
+            self.clone()
+        }
     }
 
     /// Writes the id into the space left for it, if there is any. By F1 the frame has one owner.

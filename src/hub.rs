@@ -23,7 +23,7 @@ use crate::subscription::Subscription;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, HostArc, HostWeak, Ordering, arc_unsized, epoch, fence,
 };
-use crate::topic::{Home, Published, Shared, Topic, TopicCore, User, after_append};
+use crate::topic::{Home, Published, Shared, Topic, TopicCore, User, after_append, append_to};
 use crate::unwind::FirstPanic;
 
 /// A set of topics: publish an event once, and every subscriber of its topic reads it.
@@ -114,6 +114,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
                     clock: Clock::new(config),
                     subscribers: StripedCounter::new(),
                     published: StripedCounter::new(),
+                    lagged: StripedCounter::new(),
                 }),
                 // Unpredictable and different in each process: std seeds it from the system.
                 next_epoch: AtomicU64::new(RandomState::new().hash_one("fanfare")),
@@ -229,21 +230,13 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     {
         let config = &self.inner.shared.config;
         let frame = encode(event, config.max_event_bytes, config.event_ids)?;
-        let copy = || {
-            if frame.has_id_space() {
-                frame.duplicate()
-            } else {
-                frame.clone()
-            }
-        };
         let mut sum = Ok(PublishedMany::default());
         let mut panics = FirstPanic::default();
         for key in keys {
-            match panics.run(|| self.append(key, frame.len(), copy)) {
+            match panics.run(|| self.append(key, frame.len(), || frame.for_another())) {
                 Some(Ok(published)) => {
                     if let Ok(sum) = &mut sum {
-                        sum.topics += usize::from(published.id().is_some());
-                        sum.subscribers += published.subscribers();
+                        sum.count(published);
                     }
                 }
                 Some(Err(error)) => {
@@ -255,6 +248,67 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         }
         panics.resume();
         sum
+    }
+
+    /// Publishes one event to every topic that exists now: encoded once for all of them.
+    ///
+    /// Locks one shard of the map after the other, not while it publishes. Without ids one frame serves all the topics; with ids each topic gets a copy of
+    /// the bytes with its own id.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] if the event cannot be encoded, or the hub is closed. In the latter case some of the topics may
+    /// have got it.
+    pub fn publish_all<P: Payload>(
+        &self,
+        event: Event<'_, P>,
+    ) -> Result<PublishedMany, PublishError> {
+        let config = &self.inner.shared.config;
+        let frame = encode(event, config.max_event_bytes, config.event_ids)?;
+        if self.is_closed() {
+            return Err(PublishError::Closed);
+        }
+        let mut sum = PublishedMany::default();
+        let mut closed = false;
+        let mut panics = FirstPanic::default();
+        for topic in self.inner.registry.topics() {
+            let published = panics.run(|| append_to(&topic, frame.for_another()));
+            match published {
+                Some(Ok(published)) => sum.count(published),
+                Some(Err(log::LogClosed)) => closed = true,
+                None => {}
+            }
+        }
+        panics.resume();
+        if closed && self.is_closed() {
+            return Err(PublishError::Closed);
+        }
+        Ok(sum)
+    }
+
+    /// A handle on the topic at `key`, if there is one, or the hub keeps history: then one is made.
+    pub(crate) fn find<Q>(&self, key: &Q) -> Result<Option<Topic>, SubscribeError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        if self.is_closed() {
+            return Err(SubscribeError::Closed);
+        }
+        if self.config().history {
+            return self.topic(key).map(Some);
+        }
+        let topic = self.inner.registry.enter_if_there(key, User::Handle);
+        Ok(topic.map(Topic::counted))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.shared.config
+    }
+
+    /// Shards of the map.
+    pub(crate) fn shards(&self) -> Option<usize> {
+        self.inner.shared.config.shards
     }
 
     fn append<Q>(
@@ -391,6 +445,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             topics: self.topics(),
             subscribers: self.subscribers(),
             published: self.inner.shared.published.sum(),
+            lagged: self.inner.shared.lagged.sum(),
         }
     }
 }
@@ -445,6 +500,11 @@ pub struct PublishedMany {
 }
 
 impl PublishedMany {
+    fn count(&mut self, published: Published) {
+        self.topics += usize::from(published.id().is_some());
+        self.subscribers += published.subscribers();
+    }
+
     /// Topics that got the event: those with subscribers, or all of them if the hub keeps history.
     #[must_use]
     pub fn topics(&self) -> usize {

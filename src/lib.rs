@@ -67,6 +67,13 @@ mod hub;
 mod registry;
 mod stats;
 
+// Typed events, to users.
+mod broadcaster;
+#[cfg(feature = "protocols")]
+mod broadcasters;
+mod router;
+mod user_id;
+
 mod ending;
 mod position;
 mod subscription;
@@ -87,16 +94,26 @@ pub mod protocol;
 mod sync;
 mod unwind;
 
+pub use broadcaster::{
+    Broadcaster, BroadcasterStats, Connected, ConnectionInfo, GenericBroadcaster,
+    MAX_CONNECTION_ID_BYTES, ToSse,
+};
+#[cfg(feature = "protocols")]
+pub use broadcasters::{
+    A2ABroadcaster, AgUiBroadcaster, AgentRouter, AgentRoutes, AnalyticsBroadcaster,
+    ContextBroadcaster, EventBroadcasters,
+};
 pub use config::{ConfigError, HubBuilder};
 pub use encode::{EncodeError, MAX_NAME_BYTES};
 pub use ending::{EndHandle, EndReason};
 pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
-pub use error::{PublishError, SubscribeError, TryRecvError};
+pub use error::{EventError, EventResult, PublishError, SubscribeError, TryRecvError};
 pub use event::{Event, Json, Payload, RawJson, Text};
 pub use event_id::{EventId, ParseEventIdError};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use position::{Lag, LagPolicy, Notices};
+pub use router::{EventRouter, MAX_ROUTE_STREAMS, Route, Routed};
 pub use stats::HubStats;
 pub use subscription::{Batch, Item, Readiness, RecvBatch, Subscription};
 pub use topic::{Published, Topic};
@@ -112,6 +129,7 @@ pub use transport::reactor::{
 pub use transport::{IntoListener, PeerAddr, ReclaimError, Serve, ServeError, reclaim, serve};
 #[cfg(feature = "http-body")]
 pub use transport::{Sse, SseBody};
+pub use user_id::UserId;
 
 /// The examples of the README, compiled and run with the doctests, where the features that they show are on.
 #[cfg(all(doctest, feature = "serve"))]

@@ -16,6 +16,12 @@ use std::hash::Hash;
 use crate::sync::{Arc, ShardedMap};
 use crate::topic::{TopicCore, User};
 
+/// R1: called under the guard that found the topic.
+fn counted(topic: &Arc<TopicCore>, user: User) -> Arc<TopicCore> {
+    topic.enter(user);
+    Arc::clone(topic)
+}
+
 pub(crate) struct Registry<K> {
     topics: ShardedMap<K, Arc<TopicCore>>,
 }
@@ -47,20 +53,25 @@ impl<K: Eq + Hash> Registry<K> {
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
-        // R1
-        let enter = |topic: &Arc<TopicCore>| {
-            topic.enter(user);
-            Arc::clone(topic)
-        };
-        if let Some(topic) = self.topics.view(key, enter) {
+        if let Some(topic) = self.enter_if_there(key, user) {
             return Some(topic);
         }
         let key = key.to_owned();
         // Made outside the lock, and dropped outside it if another thread was faster.
         let fresh = make(&key)?;
+        let enter = |topic: &Arc<TopicCore>| counted(topic, user);
         let (topic, unused) = self.topics.view_or_insert(key, fresh, enter);
         drop(unused);
         Some(topic)
+    }
+
+    /// Counts `user` in on the topic, if there is one.
+    pub(crate) fn enter_if_there<Q>(&self, key: &Q, user: User) -> Option<Arc<TopicCore>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.topics.view(key, |topic| counted(topic, user))
     }
 
     /// Removes `topic` if it is still the one at `key` and is dead (R2). Key and topic are dropped outside the lock.

@@ -67,4 +67,6 @@ pub struct HubStats {
     pub subscribers: usize,
     /// Events appended since the hub was made: an event published to three topics counts three times.
     pub published: u64,
+    /// Subscriptions that were ended because they lagged.
+    pub lagged: u64,
 }

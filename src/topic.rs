@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) subscribers: StripedCounter,
     pub(crate) published: StripedCounter,
+    pub(crate) lagged: StripedCounter,
 }
 
 /// Where a topic stands: told when its last user left, so that it can go.
@@ -338,6 +339,18 @@ pub(crate) fn after_append(topic: &Arc<TopicCore>, began_chain: bool, wake: bool
     }
 }
 
+/// Appends a frame and wakes whoever waits.
+#[inline]
+pub(crate) fn append_to(topic: &Arc<TopicCore>, frame: Frame) -> Result<Published, log::LogClosed> {
+    let mut guard = epoch::pin();
+    let (published, began_chain) = topic.append(frame.len(), || frame, &guard)?;
+    log::free_retired(&mut guard);
+    drop(guard);
+    let wake = topic.subscribers.needs_wake();
+    after_append(topic, began_chain, wake);
+    Ok(published)
+}
+
 impl<H: ?Sized> fmt::Debug for TopicCore<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Topic")
@@ -372,6 +385,10 @@ impl Topic {
         Self(core)
     }
 
+    pub(crate) fn core(&self) -> &Arc<TopicCore> {
+        &self.0
+    }
+
     /// Publishes to the subscribers of this topic; see [`Hub::publish`](crate::Hub::publish).
     ///
     /// Lock-free: no map is looked at.
@@ -382,20 +399,7 @@ impl Topic {
     pub fn publish<P: Payload>(&self, event: Event<'_, P>) -> Result<Published, PublishError> {
         let config = self.0.config();
         let frame = encode(event, config.max_event_bytes, config.event_ids)?;
-        self.append(frame)
-    }
-
-    fn append(&self, frame: Frame) -> Result<Published, PublishError> {
-        let mut guard = epoch::pin();
-        let (published, began_chain) = self
-            .0
-            .append(frame.len(), || frame, &guard)
-            .map_err(|log::LogClosed| PublishError::Closed)?;
-        log::free_retired(&mut guard);
-        drop(guard);
-        let wake = self.0.subscribers.needs_wake();
-        after_append(&self.0, began_chain, wake);
-        Ok(published)
+        append_to(&self.0, frame).map_err(|log::LogClosed| PublishError::Closed)
     }
 
     /// Subscriptions on this topic now.

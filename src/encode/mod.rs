@@ -75,6 +75,77 @@ pub(crate) fn encode<P: Payload>(
     result
 }
 
+/// One event that goes to several streams, in several forms: serialized once.
+pub(crate) struct Forms {
+    /// The event as it is, and behind it the form that was made last.
+    scratch: Vec<u8>,
+    bare: Layout,
+    bare_len: usize,
+    /// Size of the payload as it is written: with the fields' names between its lines.
+    size: usize,
+}
+
+impl Forms {
+    /// Serializes `event`.
+    pub(crate) fn of<P: Payload>(event: Event<'_, P>) -> Result<Self, EncodeError> {
+        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        scratch.clear();
+        let bare = write(event, usize::MAX, false, &mut scratch)?;
+        let bare_len = scratch.len();
+        Ok(Self {
+            size: bare_len - bare.data_at - DATA_FIELD.len() - 2,
+            scratch,
+            bare,
+            bare_len,
+        })
+    }
+
+    /// The event with `around` before and behind its payload, for a hub with these limits. One allocation.
+    pub(crate) fn frame(
+        &mut self,
+        (prefix, suffix): (&str, &str),
+        max_bytes: usize,
+        ids: bool,
+    ) -> Result<Frame, EncodeError> {
+        let size = self.size + prefix.len() + suffix.len();
+        sse::check_size(max_bytes, size)?;
+        let Self {
+            scratch,
+            bare,
+            bare_len,
+            ..
+        } = self;
+        let fields_at = if ids { ID_SPACE } else { 0 };
+        let payload_at = bare.data_at + DATA_FIELD.len();
+        let layout = Layout {
+            fields_at,
+            name_len: bare.name_len,
+            data_at: fields_at + bare.data_at,
+            payload: bare.payload.as_ref().map(|_| {
+                let at = fields_at + payload_at;
+                at..at + size
+            }),
+        };
+        scratch.truncate(*bare_len);
+        scratch.resize(*bare_len + fields_at, b' ');
+        scratch.extend_from_within(..payload_at);
+        scratch.extend_from_slice(prefix.as_bytes());
+        scratch.extend_from_within(payload_at..*bare_len - 2);
+        scratch.extend_from_slice(suffix.as_bytes());
+        scratch.extend_from_slice(b"\n\n");
+        Ok(Frame::new(layout, &scratch[*bare_len..]))
+    }
+}
+
+impl Drop for Forms {
+    fn drop(&mut self) {
+        if self.scratch.capacity() <= KEEP_SCRATCH_BYTES {
+            let scratch = std::mem::take(&mut self.scratch);
+            let _ = SCRATCH.try_with(|kept| kept.set(scratch));
+        }
+    }
+}
+
 fn write<P: Payload>(
     event: Event<'_, P>,
     max_bytes: usize,

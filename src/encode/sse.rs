@@ -124,7 +124,7 @@ impl<'a> DataLine<'a> {
     }
 }
 
-fn check_size(limit: usize, size: usize) -> Result<(), EncodeError> {
+pub(super) fn check_size(limit: usize, size: usize) -> Result<(), EncodeError> {
     if size > limit {
         return Err(EncodeError::TooLarge { limit, size });
     }

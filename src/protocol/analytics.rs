@@ -45,6 +45,15 @@ impl Event {
     }
 }
 
+impl crate::ToSse for Event {
+    /// Figures go on without the ones that were missed.
+    const LAG_POLICY: crate::LagPolicy = crate::LagPolicy::Notify;
+
+    fn to_sse(&self) -> crate::Event<'_, impl crate::Payload> {
+        crate::Event::json(self)
+    }
+}
+
 timed! {
     /// A session begins.
     SessionStarted = "SESSION_STARTED"

@@ -71,6 +71,12 @@ impl Event {
     }
 }
 
+impl crate::ToSse for Event {
+    fn to_sse(&self) -> crate::Event<'_, impl crate::Payload> {
+        crate::Event::json(self).name(EVENT_NAME)
+    }
+}
+
 macro_rules! output {
     ($(#[$meta:meta])* $name:ident = $type:literal { $($field:tt)* }) => {
         object! {

@@ -81,6 +81,12 @@ impl Event {
     }
 }
 
+impl crate::ToSse for Event {
+    fn to_sse(&self) -> crate::Event<'_, impl crate::Payload> {
+        crate::Event::json(self)
+    }
+}
+
 impl From<ag_ui::Event> for Event {
     fn from(event: ag_ui::Event) -> Self {
         Self::AgUi(event)

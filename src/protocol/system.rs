@@ -46,6 +46,12 @@ impl Event {
     }
 }
 
+impl crate::ToSse for Event {
+    fn to_sse(&self) -> crate::Event<'_, impl crate::Payload> {
+        crate::Event::json(self)
+    }
+}
+
 timed! {
     /// A context was made.
     ContextCreated = "CONTEXT_CREATED"

@@ -155,6 +155,30 @@ impl<K: Eq + Hash, V> ShardedMap<K, V> {
         }
     }
 
+    /// Runs `f` under the shard's write lock on the value that is there, or else on `V::default()`. A key that was not
+    /// needed is given back, to be dropped outside the lock.
+    pub(crate) fn update_or_insert<R>(&self, key: K, f: impl FnOnce(&mut V) -> R) -> (R, Option<K>)
+    where
+        V: Default,
+    {
+        match self.0.entry(key) {
+            Entry::Occupied(mut entry) => {
+                let seen = f(entry.get_mut());
+                (seen, Some(entry.into_key()))
+            }
+            Entry::Vacant(entry) => (f(entry.insert(V::default()).value_mut()), None),
+        }
+    }
+
+    /// Runs `f` on the value under the shard's write lock.
+    pub(crate) fn update<Q, R>(&self, key: &Q, f: impl FnOnce(&mut V) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        Some(f(self.0.get_mut(key)?.value_mut()))
+    }
+
     /// Takes the entry out if `f`, run under the shard's write lock, says so. The caller drops what comes back.
     pub(crate) fn remove_if<Q>(&self, key: &Q, f: impl FnOnce(&V) -> bool) -> Option<(K, V)>
     where

@@ -116,3 +116,12 @@ impl JsonRpcEnvelope {
         [self.prefix(), response, self.suffix()].concat()
     }
 }
+
+/// What a subscription carries. Refused if the request's id is too long.
+impl TryFrom<&JsonRpcEnvelope> for crate::Envelope {
+    type Error = crate::EnvelopeError;
+
+    fn try_from(envelope: &JsonRpcEnvelope) -> Result<Self, Self::Error> {
+        Self::new(envelope.prefix(), envelope.suffix())
+    }
+}

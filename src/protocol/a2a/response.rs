@@ -35,6 +35,12 @@ impl StreamResponse {
     }
 }
 
+impl crate::ToSse for StreamResponse {
+    fn to_sse(&self) -> crate::Event<'_, impl crate::Payload> {
+        crate::Event::json(self)
+    }
+}
+
 macro_rules! from {
     ($($name:ident),*) => {$(
         impl From<$name> for StreamResponse {

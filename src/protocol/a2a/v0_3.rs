@@ -38,6 +38,12 @@ impl<R: Borrow<StreamResponse>> V0_3<R> {
     }
 }
 
+impl<R: Borrow<StreamResponse>> crate::ToSse for V0_3<R> {
+    fn to_sse(&self) -> crate::Event<'_, impl crate::Payload> {
+        crate::Event::json(self)
+    }
+}
+
 impl<R: Borrow<StreamResponse>> Serialize for V0_3<R> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self.0.borrow() {

@@ -338,3 +338,9 @@ impl Event {
         })
     }
 }
+
+impl crate::ToSse for Event {
+    fn to_sse(&self) -> crate::Event<'_, impl crate::Payload> {
+        crate::Event::json(self)
+    }
+}
