@@ -21,8 +21,10 @@ use crate::ending::{EndHandle, EndReason};
 use crate::error::{EventError, EventResult};
 use crate::event::{Event, Payload};
 use crate::event_id::EventId;
+use crate::frame::Frame;
 use crate::hub::{Hub, PublishedMany};
 use crate::position::{LagPolicy, Notices};
+use crate::snapshot::{Snapshot, SnapshotError};
 use crate::stats::StripedCounter;
 use crate::subscription::Subscription;
 use crate::sync::{HostArc, ShardedMap};
@@ -248,6 +250,44 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> Broadcaster<E, K> {
     ) -> EventResult<Subscription> {
         check_id(connection_id)?;
         Ok(self.enter(user, connection_id, self.hub.subscribe_from(user, id)?))
+    }
+
+    /// [`register`](Self::register), with a snapshot first; see [`Hub::subscribe_with_snapshot`]. The connection is registered when the
+    /// snapshot is there.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Snapshot`] with what `snapshot` failed with. [`SnapshotError::Closed`] if the hub is closed, and
+    /// [`SnapshotError::ConnectionIdTooLong`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future unsubscribes. Nothing was registered or replaced.
+    pub async fn register_with_snapshot<S, F>(
+        &self,
+        user: &K,
+        connection_id: &str,
+        snapshot: impl FnMut(EventId) -> F,
+    ) -> Result<Subscription, SnapshotError<S>>
+    where
+        F: Future<Output = Result<Snapshot, S>>,
+    {
+        let len = connection_id.len();
+        if len > MAX_CONNECTION_ID_BYTES {
+            let limit = MAX_CONNECTION_ID_BYTES;
+            return Err(SnapshotError::ConnectionIdTooLong { limit, len });
+        }
+        let subscription = self.hub.subscribe_with_snapshot(user, snapshot).await?;
+        Ok(self.enter(user, connection_id, subscription))
+    }
+
+    /// An event as a frame for a [`Snapshot`].
+    ///
+    /// # Errors
+    ///
+    /// [`EventError::Encode`].
+    pub fn encode(&self, event: &E) -> EventResult<Frame> {
+        Ok(self.hub.encode(event.to_sse())?)
     }
 
     fn enter(&self, user: &K, connection_id: &str, subscription: Subscription) -> Subscription {

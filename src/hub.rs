@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 
 use crate::clock::Clock;
 use crate::config::{Config, HubBuilder};
-use crate::encode::encode;
+use crate::encode::{EncodeError, encode};
 use crate::error::{PublishError, SubscribeError};
 use crate::event::{Event, Payload};
 use crate::event_id::EventId;
@@ -18,6 +18,7 @@ use crate::frame::Frame;
 use crate::log;
 use crate::position::Start;
 use crate::registry::Registry;
+use crate::snapshot::{ATTEMPTS, Snapshot, SnapshotError};
 use crate::stats::{HubStats, StripedCounter};
 use crate::subscription::Subscription;
 use crate::sync::{
@@ -154,6 +155,103 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     {
         let topic = self.enter(key, User::Subscription)?;
         Subscription::start(topic, Start::After(id))
+    }
+
+    /// Subscribes with a snapshot first: what the application knows, and then the events that follow it.
+    ///
+    /// `snapshot` is asked for frames, and for the last event that they include. The subscription stands in the log before
+    /// it is asked, so events flow meanwhile and none is lost. The frames come first, then the events after that one.
+    ///
+    /// *Exact*, without gap or repetition, is the stream of an application that records with its state the id of the last
+    /// event in it (what [`Published::id`] told), both under one lock of its own around the publish, and gives it to [`Snapshot::as_of`].
+    ///
+    /// *Without an id*, or with one of another life of the topic, the stream begins behind the place that `snapshot` is
+    /// given. Then the application must change its state before it publishes; no event is lost, and those that were
+    /// published while it was asked may be in the snapshot and come again. That is right for events that say what is
+    /// now, not for those that say what is added.
+    ///
+    /// If what follows the snapshot has left the log by the time it is there, it is asked for again, up to three times in
+    /// all; then the lag is told. Retention must be longer than a snapshot takes.
+    ///
+    /// Finding the place costs a look at each event that the topic holds.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Snapshot`] with what `snapshot` failed with, or [`SnapshotError::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future unsubscribes. Nothing else was done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::sync::Mutex;
+    /// use fanfare::{Event, EventId, Hub, Item, Snapshot};
+    ///
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// # runtime.block_on(async {
+    /// let hub = Hub::new();
+    /// // The sum, and the event that it includes last.
+    /// let state = Mutex::new((0, None::<EventId>));
+    /// let add = |number: i32| {
+    ///     let mut state = state.lock().unwrap();
+    ///     state.0 += number;
+    ///     state.1 = hub.publish("sum", Event::json(&number))?.id();
+    ///     Ok::<_, fanfare::PublishError>(())
+    /// };
+    /// add(3)?;
+    /// let snapshot = |_position| {
+    ///     let (sum, last) = *state.lock().unwrap();
+    ///     let frame = hub.encode(Event::json(&sum).name("sum"));
+    ///     async move { frame.map(|frame| Snapshot::new(vec![frame]).as_of(last)) }
+    /// };
+    /// let mut subscription = hub.subscribe_with_snapshot("sum", snapshot).await?;
+    /// add(4)?;
+    /// let Ok(Item::Frame(first)) = subscription.try_recv() else { panic!() };
+    /// let Ok(Item::Frame(second)) = subscription.try_recv() else { panic!() };
+    /// assert_eq!((&*first.data(), &*second.data()), ("3", "4"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn subscribe_with_snapshot<Q, E, F>(
+        &self,
+        key: &Q,
+        mut snapshot: impl FnMut(EventId) -> F,
+    ) -> Result<Subscription, SnapshotError<E>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+        F: Future<Output = Result<Snapshot, E>>,
+    {
+        let topic = self
+            .enter(key, User::Subscription)
+            .map_err(|SubscribeError::Closed| SnapshotError::Closed)?;
+        let mut subscription = Subscription::start(topic, Start::Filled)
+            .map_err(|SubscribeError::Closed| SnapshotError::Closed)?;
+        let mut attempt = 1;
+        loop {
+            let asked = snapshot(subscription.position()).await;
+            let taken = asked.map_err(SnapshotError::Snapshot)?;
+            // At last the lag stands between the snapshot and what is there.
+            if subscription.go_on_after(taken.as_of) || attempt == ATTEMPTS {
+                subscription.begin_with(taken.frames);
+                return Ok(subscription);
+            }
+            subscription.begin_again();
+            attempt += 1;
+        }
+    }
+
+    /// Encodes an event with this hub's limits, without an id: for a [`Snapshot`].
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] if it cannot be encoded or is too large.
+    pub fn encode<P: Payload>(&self, event: Event<'_, P>) -> Result<Frame, EncodeError> {
+        encode(event, self.config().max_event_bytes, false)
     }
 
     /// A handle on the topic at `key`, for publishing without a lookup.

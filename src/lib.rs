@@ -65,6 +65,7 @@ mod clock;
 mod config;
 mod hub;
 mod registry;
+mod snapshot;
 mod stats;
 
 // Typed events, to users.
@@ -114,6 +115,7 @@ pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use position::{Lag, LagPolicy, Notices};
 pub use router::{EventRouter, MAX_ROUTE_STREAMS, Route, Routed};
+pub use snapshot::{Snapshot, SnapshotError};
 pub use stats::HubStats;
 pub use subscription::{Batch, Item, Readiness, RecvBatch, Subscription};
 pub use topic::{Published, Topic};

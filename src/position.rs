@@ -67,6 +67,8 @@ impl Lag {
 pub(crate) enum Start {
     Live,
     After(EventId),
+    /// Behind the events before the first hole.
+    Filled,
 }
 
 /// How a reader stands.
@@ -128,15 +130,24 @@ impl Position {
     /// Where a reader of `topic` begins that is counted there already.
     pub(crate) fn begin(&mut self, topic: &TopicCore, start: Start, guard: &Guard) {
         self.cursor = Cursor::at_end(&topic.log, guard);
-        if let Start::After(id) = start {
-            if id.epoch() != topic.epoch {
-                self.state = State::Unknown;
+        match start {
+            Start::Live => {}
+            Start::Filled => {
                 self.cursor.jump(topic.log.oldest_offset());
-            } else if id.offset() >= self.cursor.offset() {
-                self.state = State::Unknown;
-            } else {
-                self.cursor.jump(id.offset() + 1);
+                self.skim(topic);
             }
+            Start::After(id) => self.begin_after(topic, id),
+        }
+    }
+
+    fn begin_after(&mut self, topic: &TopicCore, id: EventId) {
+        if id.epoch() != topic.epoch {
+            self.state = State::Unknown;
+            self.cursor.jump(topic.log.oldest_offset());
+        } else if id.offset() >= self.cursor.offset() {
+            self.state = State::Unknown;
+        } else {
+            self.cursor.jump(id.offset() + 1);
         }
     }
 
@@ -154,8 +165,7 @@ impl Position {
         log::flush_retired(&guard);
     }
 
-    /// Reads to the end without looking at anything.
-    #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
+    /// Reads to the end, or to the first hole, without looking at anything.
     pub(crate) fn skim(&mut self, topic: &TopicCore) {
         let guard = epoch::pin();
         let end = topic.log.end(&guard);

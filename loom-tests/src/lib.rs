@@ -31,6 +31,7 @@ sources! {
     "../../src/log/mod.rs" log
     "../../src/position.rs" position
     "../../src/registry.rs" registry
+    "../../src/snapshot.rs" snapshot
     "../../src/stats.rs" stats
     "../../src/subscribers/mod.rs" subscribers
     "../../src/subscription/mod.rs" subscription
@@ -50,6 +51,7 @@ pub use event_id::{EventId, ParseEventIdError};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use position::{Lag, LagPolicy, Notices};
+pub use snapshot::{Snapshot, SnapshotError};
 pub use stats::HubStats;
 pub use subscription::{Batch, Item, Readiness, RecvBatch, Subscription};
 pub use topic::{Published, Topic};

@@ -235,6 +235,37 @@ impl Subscription {
         }
     }
 
+    /// Goes on after `id` if that is an event of this topic's life, or stays where it is. `false` if what comes next has
+    /// left the log.
+    pub(crate) fn go_on_after(&mut self, id: Option<EventId>) -> bool {
+        let guard = epoch::pin();
+        let Self {
+            topic, position, ..
+        } = self;
+        let own = id.filter(|id| id.epoch() == topic.epoch && id.offset() < topic.log.end(&guard));
+        if let Some(id) = own {
+            position.cursor.jump(id.offset() + 1);
+        }
+        let there = position.offset() >= topic.log.oldest_offset();
+        self.note_passed();
+        there
+    }
+
+    /// Stands behind the events before the first hole, again.
+    pub(crate) fn begin_again(&mut self) {
+        let guard = epoch::pin();
+        self.position.begin(&self.topic, Start::Filled, &guard);
+        self.note_passed();
+    }
+
+    /// Has these frames come before those of the log.
+    pub(crate) fn begin_with(&mut self, frames: Vec<Frame>) {
+        if !frames.is_empty() && self.position.state == State::Reading {
+            self.extra().first = frames.into();
+            self.position.state = State::Opening;
+        }
+    }
+
     /// The next of the frames that come first.
     #[cold]
     fn next_first(&mut self) -> Option<&Frame> {
