@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::interest::Watcher;
 use crate::sync::{
     Arc, AtomicU64, Condvar, HostArc, HostWeak, Mutex, MutexGuard, Ordering, PoisonError,
     ThreadBuilder, Weak, downgrade, epoch,
@@ -93,6 +94,8 @@ struct Face {
 #[derive(Debug, Default)]
 struct Inbox {
     arrived: Vec<Weak<TopicCore>>,
+    /// Who is to be woken, and when.
+    alarms: Vec<(u64, HostArc<Watcher>)>,
     running: bool,
     stopped: bool,
 }
@@ -130,9 +133,26 @@ impl Clock {
         }
         let mut inbox = self.face.lock();
         inbox.arrived.push(downgrade(topic));
+        // The thread looks at the inbox on every tick; it sleeps without a limit only when it has nothing to do.
+        let first = inbox.arrived.len() == 1;
+        self.call(&mut inbox, first);
+    }
+
+    /// Has `watcher` woken when the time is `due` ticks.
+    pub(crate) fn wake_at(&self, due: u64, watcher: HostArc<Watcher>) {
+        if cfg!(fanfare_loom) {
+            return;
+        }
+        let mut inbox = self.face.lock();
+        inbox.alarms.push((due, watcher));
+        let first = inbox.alarms.len() == 1;
+        self.call(&mut inbox, first);
+    }
+
+    /// Has the thread look at the inbox if it may be asleep, and starts it if it was never needed.
+    fn call(&self, inbox: &mut Inbox, may_sleep: bool) {
         if inbox.running {
-            // The thread looks at the inbox on every tick; it sleeps without a limit only when it has no topic.
-            if inbox.arrived.len() == 1 {
+            if may_sleep {
                 self.face.called.notify_one();
             }
             return;
@@ -193,8 +213,8 @@ fn run(face: &HostWeak<Face>) {
             buckets.resize_with(count, Vec::new);
         }
         // Freeing takes a few turns: the epoch has to move on twice.
-        let idle = idle_turns > 3;
         let mut inbox = face.lock();
+        let idle = idle_turns > 3 && inbox.alarms.is_empty();
         if inbox.stopped {
             return;
         }
@@ -214,13 +234,20 @@ fn run(face: &HostWeak<Face>) {
             return;
         }
         let arrived = std::mem::take(&mut inbox.arrived);
-        drop(inbox);
         let now = face.refresh();
+        let alarms: Vec<_> = inbox
+            .alarms
+            .extract_if(.., |(due, _)| *due <= now)
+            .collect();
+        drop(inbox);
         // New topics go to the bucket that is due last.
         if let Some(last) = buckets.back_mut() {
             last.extend(arrived);
         }
         let mut panics = FirstPanic::default();
+        for (_, watcher) in alarms {
+            panics.run(|| watcher.wake());
+        }
         // After a pause each bucket is visited once, not once per tick slept.
         let due = now.saturating_sub(visited).min(pace.ticks_per_visit);
         for tick in (0..due).rev() {

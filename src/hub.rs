@@ -8,7 +8,6 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 
-use crate::clock::Clock;
 use crate::config::{Config, HubBuilder};
 use crate::encode::{EncodeError, encode};
 use crate::error::{PublishError, SubscribeError};
@@ -19,7 +18,7 @@ use crate::log;
 use crate::position::Start;
 use crate::registry::Registry;
 use crate::snapshot::{ATTEMPTS, Snapshot, SnapshotError};
-use crate::stats::{HubStats, StripedCounter};
+use crate::stats::HubStats;
 use crate::subscription::Subscription;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, HostArc, HostWeak, Ordering, arc_unsized, epoch, fence,
@@ -110,13 +109,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         Self {
             inner: HostArc::new(Inner {
                 registry: Registry::new(config.shards),
-                shared: HostArc::new(Shared {
-                    config,
-                    clock: Clock::new(config),
-                    subscribers: StripedCounter::new(),
-                    published: StripedCounter::new(),
-                    lagged: StripedCounter::new(),
-                }),
+                shared: HostArc::new(Shared::new(config)),
                 // Unpredictable and different in each process: std seeds it from the system.
                 next_epoch: AtomicU64::new(RandomState::new().hash_one("fanfare")),
                 closed: AtomicBool::new(false),
@@ -481,7 +474,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             })
         });
         let topic = topic.ok_or(SubscribeError::Closed)?;
-        // H1: either the closer finds the topic in the map, or this sees that the hub is closed.
+        // H1: either the closer finds the topic in the map, or this sees that the hub is closed. J-b: for `tell_joined`.
         fence(Ordering::SeqCst);
         if self.is_closed() {
             topic.close();

@@ -29,7 +29,7 @@ use crate::error::{EventError, EventResult};
 use crate::frame::Frame;
 use crate::hub::Hub;
 use crate::log::{self, LogClosed};
-use crate::sync::{HostArc, Mutex, PoisonError, epoch};
+use crate::sync::{HostArc, PoisonError, StepMutex, epoch};
 use crate::topic::{Published, Topic, after_append};
 use crate::unwind::FirstPanic;
 use crate::user_id::UserId;
@@ -182,7 +182,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> fmt::Debug for Route<K> {
 pub struct EventRouter<S = ()>(HostArc<Inner<S>>);
 
 struct Inner<S> {
-    locks: Box<[Mutex<()>]>,
+    locks: Box<[StepMutex<()>]>,
     hasher: RandomState,
     streams: S,
 }
@@ -198,7 +198,9 @@ impl EventRouter {
 impl<S> EventRouter<S> {
     pub(crate) fn with_streams(streams: S) -> Self {
         Self(HostArc::new(Inner {
-            locks: std::iter::repeat_with(Mutex::default).take(LOCKS).collect(),
+            locks: std::iter::repeat_with(|| StepMutex::new(()))
+                .take(LOCKS)
+                .collect(),
             hasher: RandomState::new(),
             streams,
         }))

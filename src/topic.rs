@@ -27,11 +27,13 @@ use crate::error::PublishError;
 use crate::event::{Event, Payload};
 use crate::event_id::EventId;
 use crate::frame::Frame;
+use crate::interest::{Interest, Watchers};
 use crate::log::{self, Log};
 use crate::stats::StripedCounter;
 use crate::subscribers::Subscribers;
 use crate::sync::epoch::{self, Guard};
 use crate::sync::{Arc, AtomicBool, AtomicU64, HostArc, Ordering, fence};
+use crate::unwind::FirstPanic;
 
 /// What all topics of a hub share.
 #[derive(Debug)]
@@ -41,6 +43,20 @@ pub(crate) struct Shared {
     pub(crate) subscribers: StripedCounter,
     pub(crate) published: StripedCounter,
     pub(crate) lagged: StripedCounter,
+    pub(crate) watchers: Watchers,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            clock: Clock::new(config),
+            subscribers: StripedCounter::new(),
+            published: StripedCounter::new(),
+            lagged: StripedCounter::new(),
+            watchers: Watchers::new(),
+        }
+    }
 }
 
 /// Where a topic stands: told when its last user left, so that it can go.
@@ -54,6 +70,9 @@ pub(crate) enum User {
     Subscription,
     Handle,
 }
+
+/// The half of `users` that counts subscriptions.
+const SUBSCRIPTIONS: u64 = 0xffff_ffff;
 
 impl User {
     const fn one(self) -> u64 {
@@ -170,11 +189,33 @@ impl TopicCore {
             self.shared.subscribers.add(-1);
         }
         // AcqRel: what the users did is done before the topic goes. U2
-        if self.users.fetch_sub(user.one(), Ordering::AcqRel) == user.one() {
-            // U4: either this sees that the log is empty, or whoever emptied it sees that nobody is left.
+        let before = self.users.fetch_sub(user.one(), Ordering::AcqRel);
+        let deserted = user == User::Subscription && before & SUBSCRIPTIONS == 1;
+        let last = before == user.one();
+        if deserted || last {
+            // U4: either this sees that the log is empty, or whoever emptied it sees that nobody is left. J-b: and the
+            // same with those who wait for that.
             fence(Ordering::SeqCst);
-            self.home.vacated(self);
         }
+        if last {
+            self.home.vacated(self);
+        } else if deserted {
+            // Who watches is a user: there is none if this was the last.
+            // A waker that panics has said so already; this is called in drops.
+            let tell = || self.shared.watchers.tell(self.address(), false);
+            FirstPanic::default().run(tell);
+        }
+    }
+
+    /// Tells those who wait for it that a subscription was counted in. The caller has a fence behind that.
+    #[inline]
+    pub(crate) fn tell_joined(&self) {
+        self.shared.watchers.tell(self.address(), true);
+    }
+
+    /// Tells it from other topics while it lives.
+    pub(crate) fn address(&self) -> usize {
+        (&raw const *self).cast::<()>().addr()
     }
 
     /// Has the topic removed if it is dead: for changes other than a user's exit.
@@ -197,7 +238,7 @@ impl TopicCore {
     #[inline]
     pub(crate) fn subscriber_count(&self) -> usize {
         // Relaxed: T3 is an order that the callers have among themselves.
-        (self.users.load(Ordering::Relaxed) & 0xffff_ffff) as usize
+        (self.users.load(Ordering::Relaxed) & SUBSCRIPTIONS) as usize
     }
 
     /// Appends what `frame` gives, unless nobody could ever read it. The caller wakes afterwards, without the guard.
@@ -406,6 +447,11 @@ impl Topic {
     #[must_use]
     pub fn subscribers(&self) -> usize {
         self.0.subscriber_count()
+    }
+
+    /// Waits for subscribers to come, or for all of them to have left.
+    pub fn interest(&self) -> Interest {
+        Interest::new(self.clone())
     }
 
     /// The id after which the next event comes.

@@ -17,6 +17,7 @@ macro_rules! sources {
 }
 
 sources! {
+    "../../src/broadcaster.rs" broadcaster
     "../../src/clock.rs" clock
     "../../src/config.rs" config
     "../../src/encode/mod.rs" encode
@@ -28,9 +29,11 @@ sources! {
     "../../src/frame.rs" frame
     "../../src/hub.rs" hub
     "../../src/transport/reactor/inbox.rs" inbox
+    "../../src/interest.rs" interest
     "../../src/log/mod.rs" log
     "../../src/position.rs" position
     "../../src/registry.rs" registry
+    "../../src/router.rs" router
     "../../src/snapshot.rs" snapshot
     "../../src/stats.rs" stats
     "../../src/subscribers/mod.rs" subscribers
@@ -39,22 +42,30 @@ sources! {
     "../../src/sync.rs" sync
     "../../src/topic.rs" topic
     "../../src/unwind.rs" unwind
+    "../../src/user_id.rs" user_id
 }
 
+pub use broadcaster::{
+    Broadcaster, BroadcasterStats, Connected, ConnectionInfo, GenericBroadcaster,
+    MAX_CONNECTION_ID_BYTES, ToSse,
+};
 pub use config::{ConfigError, HubBuilder};
 pub use encode::{EncodeError, MAX_NAME_BYTES};
 pub use ending::{EndHandle, EndReason};
 pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
-pub use error::{PublishError, SubscribeError, TryRecvError};
+pub use error::{EventError, EventResult, PublishError, SubscribeError, TryRecvError};
 pub use event::{Event, Json, Payload, RawJson, Text};
 pub use event_id::{EventId, ParseEventIdError};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
+pub use interest::Interest;
 pub use position::{Lag, LagPolicy, Notices};
+pub use router::{EventRouter, MAX_ROUTE_STREAMS, Route, Routed};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use stats::HubStats;
 pub use subscription::{Batch, Item, Readiness, RecvBatch, Subscription};
 pub use topic::{Published, Topic};
+pub use user_id::UserId;
 
 #[cfg(test)]
 mod models;

@@ -137,7 +137,6 @@ impl<'g> Reader<'g> {
         self.crossed
     }
 
-    #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
     #[inline]
     pub(crate) fn offset(&self) -> u64 {
         self.cursor.offset

@@ -159,6 +159,8 @@ impl Subscription {
             extra: None,
             topic,
         };
+        // A waker that panics takes the subscription down with it. J-b: the fence is in `Hub::enter`.
+        this.topic.tell_joined();
         if this.topic.log.is_closed() {
             return Err(SubscribeError::Closed);
         }

@@ -16,6 +16,8 @@ pub(crate) use loom::sync::atomic::{
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub(crate) use std::thread::Builder as ThreadBuilder;
 
+pub(crate) type StepMutex<T> = loom::sync::Mutex<T>;
+
 pub(crate) type HostArc<T> = std::sync::Arc<T>;
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
 
@@ -322,6 +324,26 @@ impl<K: Eq + Hash, V> ShardedMap<K, V> {
             return (seen, Some((key, fresh)));
         }
         (f(map.entry(key).or_insert(fresh)), None)
+    }
+
+    pub(crate) fn update_or_insert<R>(&self, key: K, f: impl FnOnce(&mut V) -> R) -> (R, Option<K>)
+    where
+        V: Default,
+    {
+        let mut map = self.0.lock().unwrap();
+        if let Some(found) = map.get_mut(&key) {
+            let seen = f(found);
+            return (seen, Some(key));
+        }
+        (f(map.entry(key).or_default()), None)
+    }
+
+    pub(crate) fn update<Q, R>(&self, key: &Q, f: impl FnOnce(&mut V) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.0.lock().unwrap().get_mut(key).map(f)
     }
 
     pub(crate) fn remove_if<Q>(&self, key: &Q, f: impl FnOnce(&V) -> bool) -> Option<(K, V)>

@@ -9,10 +9,8 @@
 use loom::thread;
 
 use super::{check, frame};
-use crate::clock::Clock;
 use crate::config::HubBuilder;
 use crate::position::Start;
-use crate::stats::StripedCounter;
 use crate::subscription::{Item, Subscription};
 use crate::sync::{Arc, AtomicBool, HostArc, Ordering, arc_unsized, epoch};
 use crate::topic::{Home, Shared, TopicCore, User};
@@ -38,12 +36,7 @@ fn topic(history: bool) -> (Arc<TopicCore>, HostArc<std::sync::atomic::AtomicUsi
     let mut config = HubBuilder::new().history(history).check().expect("valid");
     // The clock stands in a model: so that a visit at its time finds the topic idle, and one that is late, too quiet.
     config.idle_ticks = 0;
-    let shared = HostArc::new(Shared {
-        config,
-        clock: Clock::new(config),
-        subscribers: StripedCounter::new(),
-        published: StripedCounter::new(),
-    });
+    let shared = HostArc::new(Shared::new(config));
     let place = Place::default();
     let gone = HostArc::clone(&place.gone);
     let topic = arc_unsized!(TopicCore::new(shared, 7, place) => TopicCore);

@@ -1,0 +1,294 @@
+//! Whether anybody listens, for publishers that would rather not work for nobody.
+//!
+//! **Role.** An [`Interest`] waits for a topic's first subscriber, and for its last one to have left. Topics that nobody
+//! watches pay for it with one load where subscriptions begin and where the last one ends.
+//!
+//! **State.** `Watchers` is the hub's: how many watch at all, and who watches which topic. A `Watcher` is one `Interest`:
+//! its waker, and whether a subscriber came since it last looked.
+//!
+//! **Invariant.** J1: a watcher puts its waker in, and counts the subscribers after that; a subscription is counted in or out,
+//! and looks for watchers after that; between the two stands a fence on both sides. So either the watcher counts it, or it
+//! finds the watcher.
+//!
+//! **Orderings.**
+//!
+//! | # | site | operation | ordering | pairs with | model that fails when weaker |
+//! |---|---|---|---|---|---|
+//! | J-a | `poll_vacant`, `poll_taken` | fence between the waker and the count | `SeqCst` | J-b | `interest` |
+//! | J-b | `Hub::enter` (H1), `TopicCore::exit` | fence between the count and the look | `SeqCst` | J-a | `interest` |
+//!
+//! **Progress.** Takes a lock of one of a few shards, for one probe, in hubs where somebody watches.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::sync::{
+    AtomicBool, AtomicUsize, HostArc, Mutex, MutexGuard, Ordering, PoisonError, fence,
+};
+use crate::topic::Topic;
+use crate::unwind::FirstPanic;
+
+#[cfg(not(fanfare_loom))]
+const SHARDS: usize = 16;
+#[cfg(fanfare_loom)]
+const SHARDS: usize = 1;
+
+type ByTopic = HashMap<usize, Vec<HostArc<Watcher>>>;
+
+/// Who watches the topics of a hub.
+#[derive(Debug)]
+pub(crate) struct Watchers {
+    count: AtomicUsize,
+    shards: [Mutex<ByTopic>; SHARDS],
+}
+
+/// One who watches.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    waker: Mutex<Option<Waker>>,
+    /// Whether a subscriber came since it last looked.
+    came: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watchers {
+    pub(crate) fn new() -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    fn shard(&self, topic: usize) -> MutexGuard<'_, ByTopic> {
+        // Topics are some hundred bytes apart.
+        lock(&self.shards[(topic >> 8) % SHARDS])
+    }
+
+    fn add(&self, topic: usize) -> HostArc<Watcher> {
+        let watcher = HostArc::new(Watcher {
+            waker: Mutex::new(None),
+            came: AtomicBool::new(false),
+        });
+        self.shard(topic)
+            .entry(topic)
+            .or_default()
+            .push(HostArc::clone(&watcher));
+        // Relaxed: the fence before the first look orders it. J-a
+        self.count.fetch_add(1, Ordering::Relaxed);
+        watcher
+    }
+
+    fn remove(&self, topic: usize, watcher: &HostArc<Watcher>) {
+        let mut shard = self.shard(topic);
+        if let Some(watchers) = shard.get_mut(&topic) {
+            watchers.retain(|other| !HostArc::ptr_eq(other, watcher));
+            if watchers.is_empty() {
+                shard.remove(&topic);
+            }
+        }
+        drop(shard);
+        // Relaxed: a count.
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Tells those who watch the topic at this address that somebody came or that all have left. The caller has counted
+    /// it, and has a fence behind that (J1).
+    ///
+    /// # Panics
+    ///
+    /// If a waker panics: after all others were woken.
+    #[inline]
+    pub(crate) fn tell(&self, topic: usize, came: bool) {
+        // Relaxed: the fence orders it. J-b
+        if self.count.load(Ordering::Relaxed) > 0 {
+            self.tell_watchers(topic, came);
+        }
+    }
+
+    #[cold]
+    fn tell_watchers(&self, topic: usize, came: bool) {
+        let watchers = self.shard(topic).get(&topic).cloned();
+        let mut panics = FirstPanic::default();
+        for watcher in watchers.into_iter().flatten() {
+            if came {
+                // Relaxed: the wake orders it.
+                watcher.came.store(true, Ordering::Relaxed);
+            }
+            panics.run(|| watcher.wake());
+        }
+        panics.resume();
+    }
+}
+
+impl Watcher {
+    pub(crate) fn wake(&self) {
+        // Out of the lock before it is woken: it is user code.
+        let waker = lock(&self.waker).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn park(&self, waker: &Waker) {
+        let waker = Some(waker.clone());
+        let old = std::mem::replace(&mut *lock(&self.waker), waker);
+        drop(old);
+    }
+}
+
+/// Waits for subscribers to come to a topic, or for all of them to leave. Made by [`Topic::interest`]. It keeps the topic,
+/// as a handle does.
+///
+/// # Examples
+///
+/// A server that generates as long as somebody listens, and gives a client two seconds to come back:
+///
+/// ```
+/// use std::time::Duration;
+/// use fanfare::{Event, Hub};
+///
+/// # let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+/// # runtime.block_on(async {
+/// let hub = Hub::new();
+/// let topic = hub.topic("run:1")?;
+/// let mut interest = topic.interest();
+/// let subscription = hub.subscribe("run:1")?;
+/// interest.subscribed().await;
+/// # drop(subscription);
+/// # let tokens = || async { tokio::time::sleep(Duration::from_millis(1)).await; "token" };
+/// # let grace = Duration::from_millis(10);
+/// let generate = async {
+///     loop {
+///         topic.publish(Event::text(tokens().await))?;
+///     }
+///     # #[expect(unreachable_code)]
+///     Ok::<(), fanfare::PublishError>(())
+/// };
+/// # let _ = Duration::from_secs(2);
+/// tokio::select! {
+///     failed = generate => failed?,
+///     () = interest.deserted(grace) => {} // Nobody is left: the rest is not generated.
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "an interest does nothing until it is waited for"]
+pub struct Interest {
+    topic: Topic,
+    watcher: HostArc<Watcher>,
+}
+
+impl Interest {
+    pub(crate) fn new(topic: Topic) -> Self {
+        let core = topic.core();
+        Self {
+            watcher: core.shared.watchers.add(core.address()),
+            topic,
+        }
+    }
+
+    /// Subscriptions on the topic now.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.topic.subscribers()
+    }
+
+    /// Waits until the topic has a subscriber: at once if it has.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn subscribed(&mut self) {
+        poll_fn(|cx| self.poll_subscribed(cx)).await;
+    }
+
+    fn poll_subscribed(&self, cx: &Context<'_>) -> Poll<()> {
+        self.watcher.park(cx.waker());
+        // J-a
+        fence(Ordering::SeqCst);
+        if self.topic.subscribers() > 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Waits until the topic has had no subscriber for all of `grace`; with a grace of zero, until it has none. Also if it
+    /// never had one.
+    ///
+    /// The hub's clock measures the grace: up to two of its ticks late, which are 250 ms or less each. It begins
+    /// anew when this is called.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing but the part of the grace that has passed.
+    pub async fn deserted(&mut self, grace: Duration) {
+        let tick = self.topic.core().config().pace.tick;
+        let ticks = if grace.is_zero() {
+            0
+        } else {
+            // One more: the first is cut short.
+            u64::try_from(grace.as_nanos().div_ceil(tick.as_nanos().max(1)))
+                .unwrap_or(u64::MAX)
+                .saturating_add(1)
+        };
+        let mut vacant_since = None;
+        poll_fn(|cx| self.poll_deserted(cx, ticks, &mut vacant_since)).await;
+    }
+
+    fn poll_deserted(
+        &self,
+        cx: &Context<'_>,
+        grace: u64,
+        vacant_since: &mut Option<u64>,
+    ) -> Poll<()> {
+        let core = self.topic.core();
+        self.watcher.park(cx.waker());
+        // J-a
+        fence(Ordering::SeqCst);
+        // Relaxed: the wake ordered it.
+        if self.watcher.came.swap(false, Ordering::Relaxed) {
+            *vacant_since = None;
+        }
+        if self.topic.subscribers() > 0 {
+            *vacant_since = None;
+            return Poll::Pending;
+        }
+        let now = core.shared.clock.refresh();
+        let since = vacant_since.unwrap_or(now);
+        let due = since.saturating_add(grace);
+        if now >= due {
+            return Poll::Ready(());
+        }
+        if vacant_since.is_none() {
+            *vacant_since = Some(since);
+            core.shared
+                .clock
+                .wake_at(due, HostArc::clone(&self.watcher));
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let core = self.topic.core();
+        core.shared.watchers.remove(core.address(), &self.watcher);
+    }
+}
+
+impl fmt::Debug for Interest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interest")
+            .field("subscribers", &self.subscribers())
+            .finish_non_exhaustive()
+    }
+}
