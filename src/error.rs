@@ -20,8 +20,8 @@ pub enum PublishError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
-    /// The hub is closed.
-    #[error("the hub is closed")]
+    /// The hub is closed, or the topic whose handle was asked.
+    #[error("the hub or the topic is closed")]
     Closed,
 }
 
@@ -32,8 +32,8 @@ pub enum EventError {
     /// The event could not be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// The hub is closed.
-    #[error("the hub is closed")]
+    /// The hub is closed, or one of the topics.
+    #[error("the hub or the topic is closed")]
     Closed,
     /// The id of a connection is longer than [`MAX_CONNECTION_ID_BYTES`](crate::MAX_CONNECTION_ID_BYTES).
     #[error("connection id has {len} bytes; the limit is {limit}")]

@@ -203,6 +203,11 @@ impl Frame {
         (!header.in_pieces).then(|| &self.0.slice[at..self.0.slice.len() - 2])
     }
 
+    /// Size of the payload as it is written, in bytes: what `max_event_bytes` limits.
+    pub(crate) fn data_len(&self) -> usize {
+        self.0.slice.len() - self.header().data_at() - DATA_FIELD.len() - 2
+    }
+
     /// The payload as a reader sees it: as [`payload`](Self::payload), with a text of several lines joined by LF.
     #[must_use]
     pub fn data(&self) -> Cow<'_, str> {

@@ -17,7 +17,7 @@ use crate::frame::Frame;
 use crate::log;
 use crate::position::Start;
 use crate::registry::Registry;
-use crate::snapshot::{ATTEMPTS, Snapshot, SnapshotError};
+use crate::snapshot::{Snapshot, SnapshotError};
 use crate::stats::HubStats;
 use crate::subscription::Subscription;
 use crate::sync::{
@@ -75,6 +75,12 @@ struct Keyed<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash + Send + Sync> Home for Keyed<K> {
+    fn closing(&self, topic: &TopicCore) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.registry.remove(&self.key, topic);
+        }
+    }
+
     fn vacated(&self, topic: &TopicCore) {
         if let Some(hub) = self.hub.upgrade() {
             hub.registry.remove_dead(&self.key, topic);
@@ -127,8 +133,22 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
-        let topic = self.enter(key, User::Subscription)?;
-        Subscription::start(topic, Start::Live)
+        self.start(key, Start::Live)
+    }
+
+    fn start<Q>(&self, key: &Q, start: Start) -> Result<Subscription, SubscribeError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        loop {
+            let topic = self.enter(key, User::Subscription)?;
+            let started = Subscription::start(topic, start);
+            // A topic that was closed alone has left the map before (T4).
+            if started.is_ok() || self.is_closed() {
+                return started;
+            }
+        }
     }
 
     /// Subscribes to the events after `id`, such as a `Last-Event-ID`.
@@ -146,8 +166,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
-        let topic = self.enter(key, User::Subscription)?;
-        Subscription::start(topic, Start::After(id))
+        self.start(key, Start::After(id))
     }
 
     /// Subscribes with a snapshot first: what the application knows, and then the events that follow it.
@@ -212,30 +231,17 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     pub async fn subscribe_with_snapshot<Q, E, F>(
         &self,
         key: &Q,
-        mut snapshot: impl FnMut(EventId) -> F,
+        snapshot: impl FnMut(EventId) -> F,
     ) -> Result<Subscription, SnapshotError<E>>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
         F: Future<Output = Result<Snapshot, E>>,
     {
-        let topic = self
-            .enter(key, User::Subscription)
+        let subscription = self
+            .start(key, Start::Filled)
             .map_err(|SubscribeError::Closed| SnapshotError::Closed)?;
-        let mut subscription = Subscription::start(topic, Start::Filled)
-            .map_err(|SubscribeError::Closed| SnapshotError::Closed)?;
-        let mut attempt = 1;
-        loop {
-            let asked = snapshot(subscription.position()).await;
-            let taken = asked.map_err(SnapshotError::Snapshot)?;
-            // At last the lag stands between the snapshot and what is there.
-            if subscription.go_on_after(taken.as_of) || attempt == ATTEMPTS {
-                subscription.begin_with(taken.frames);
-                return Ok(subscription);
-            }
-            subscription.begin_again();
-            attempt += 1;
-        }
+        subscription.after_snapshot(snapshot).await
     }
 
     /// Encodes an event with this hub's limits, without an id: for a [`Snapshot`].
@@ -257,12 +263,16 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
-        let topic = self.enter(key, User::Handle)?;
-        let handle = Topic::counted(topic);
-        if handle.is_closed() {
-            return Err(SubscribeError::Closed);
+        loop {
+            let handle = Topic::counted(self.enter(key, User::Handle)?);
+            // As in `start`.
+            if !handle.is_closed() {
+                return Ok(handle);
+            }
+            if self.is_closed() {
+                return Err(SubscribeError::Closed);
+            }
         }
-        Ok(handle)
     }
 
     /// Publishes `event` to the subscribers of `key`.

@@ -87,6 +87,17 @@ impl<K: Eq + Hash> Registry<K> {
         drop(removed);
     }
 
+    /// Removes `topic` if it is still the one at `key`, whoever uses it: it is about to be closed, so publishers have no
+    /// business there (the exception to R2).
+    pub(crate) fn remove<Q>(&self, key: &Q, topic: &TopicCore)
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let same = |found: &Arc<TopicCore>| std::ptr::addr_eq(&raw const **found, topic);
+        drop(self.topics.remove_if(key, same));
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.topics.len()
     }

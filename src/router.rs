@@ -23,6 +23,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use arrayvec::ArrayVec;
 
 use crate::broadcaster::{Broadcaster, ToSse};
+use crate::config::Config;
 use crate::encode::Forms;
 use crate::envelope::Envelope;
 use crate::error::{EventError, EventResult};
@@ -77,11 +78,33 @@ where
 }
 
 struct Leg<K: Eq + Hash + Clone + Send + Sync + 'static> {
-    hub: Hub<K>,
+    to: Target<K>,
     around: Option<Envelope>,
 }
 
+enum Target<K: Eq + Hash + Clone + Send + Sync + 'static> {
+    /// The user's topic there.
+    Hub(Hub<K>),
+    Topic(Topic),
+}
+
 impl<K: Eq + Hash + Clone + Send + Sync + 'static> Leg<K> {
+    fn config(&self) -> &Config {
+        match &self.to {
+            Target::Hub(hub) => hub.config(),
+            Target::Topic(topic) => topic.core().config(),
+        }
+    }
+
+    /// Its topic for `user`, if there is one.
+    fn find(&self, user: &K) -> EventResult<Option<Topic>> {
+        match &self.to {
+            Target::Hub(hub) => Ok(hub.find(user)?),
+            Target::Topic(topic) if topic.is_closed() => Err(EventError::Closed),
+            Target::Topic(topic) => Ok(Some(topic.clone())),
+        }
+    }
+
     fn around(&self) -> (&str, &str) {
         let around = self.around.as_ref();
         around.map_or(("", ""), |around| (around.prefix(), around.suffix()))
@@ -125,7 +148,31 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Route<K> {
     ///
     /// As `bare`.
     pub fn bare_to(self, to: &Hub<K>) -> EventResult<Self> {
-        self.with(to, None)
+        self.with(Target::Hub(to.clone()), None)
+    }
+
+    /// [`bare`](Self::bare), to one topic, whoever the user is: a stream of this one run or task.
+    ///
+    /// # Errors
+    ///
+    /// As `bare`.
+    pub fn bare_topic(self, to: &Topic) -> EventResult<Self> {
+        self.with(Target::Topic(to.clone()), None)
+    }
+
+    /// [`wrapped`](Self::wrapped), to one topic, whoever the user is.
+    ///
+    /// # Errors
+    ///
+    /// As `wrapped`.
+    pub fn wrapped_topic(
+        self,
+        to: &Topic,
+        prefix: impl Into<String>,
+        suffix: impl Into<String>,
+    ) -> EventResult<Self> {
+        let around = Envelope::new(prefix, suffix)?;
+        self.with(Target::Topic(to.clone()), Some(around))
     }
 
     /// [`wrapped`](Self::wrapped), to a hub.
@@ -140,15 +187,11 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Route<K> {
         suffix: impl Into<String>,
     ) -> EventResult<Self> {
         let around = Envelope::new(prefix, suffix)?;
-        self.with(to, Some(around))
+        self.with(Target::Hub(to.clone()), Some(around))
     }
 
-    fn with(mut self, to: &Hub<K>, around: Option<Envelope>) -> EventResult<Self> {
-        let leg = Leg {
-            hub: to.clone(),
-            around,
-        };
-        match self.legs.try_push(leg) {
+    fn with(mut self, to: Target<K>, around: Option<Envelope>) -> EventResult<Self> {
+        match self.legs.try_push(Leg { to, around }) {
             Ok(()) => Ok(self),
             Err(_) => Err(EventError::TooManyStreams {
                 limit: MAX_ROUTE_STREAMS,
@@ -232,7 +275,7 @@ impl<S> EventRouter<S> {
         let lock = &self.0.locks[self.index_of(user)];
         let mut topics = ArrayVec::<Option<Topic>, MAX_ROUTE_STREAMS>::new();
         for leg in &route.legs {
-            topics.push(leg.hub.find(user)?);
+            topics.push(leg.find(user)?);
         }
         let mut landed = ArrayVec::<_, MAX_ROUTE_STREAMS>::new();
         let mut guard = epoch::pin();
@@ -287,11 +330,11 @@ fn encode<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static>(
     let mut forms = Forms::of(event)?;
     let mut frames = ArrayVec::<Option<Frame>, MAX_ROUTE_STREAMS>::new();
     for (at, leg) in route.legs.iter().enumerate() {
-        let config = leg.hub.config();
+        let config = leg.config();
         let ids = with_id && config.event_ids;
         // Two streams that get the same bytes share them.
         let same = route.legs[..at].iter().position(|other| {
-            let shares = !ids && !other.hub.config().event_ids;
+            let shares = !ids && !other.config().event_ids;
             shares && other.around() == leg.around()
         });
         let made = same.and_then(|at| frames[at].clone());

@@ -61,7 +61,7 @@ impl Snapshot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SnapshotError<E> {
-    /// The hub is closed.
+    /// The hub is closed, or the topic whose handle was asked.
     Closed,
     /// The id of the connection is longer than [`MAX_CONNECTION_ID_BYTES`](crate::MAX_CONNECTION_ID_BYTES).
     ConnectionIdTooLong {
@@ -77,7 +77,7 @@ pub enum SnapshotError<E> {
 impl<E: fmt::Display> fmt::Display for SnapshotError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("the hub is closed"),
+            Self::Closed => f.write_str("the hub or the topic is closed"),
             Self::ConnectionIdTooLong { limit, len } => {
                 write!(f, "connection id has {len} bytes; the limit is {limit}")
             }

@@ -8,6 +8,8 @@
 //!   registry that found the topic there, or by somebody who is counted already.
 //! * T3: a subscriber is counted before it takes its place in the log. So a publisher that starts after the
 //!   subscription was made sees it, and may skip the append only when there is none.
+//! * T4: a topic that is closed alone is taken from the registry first. So whoever finds a closed topic at a key of an open
+//!   hub, and looks again, does not find the same one.
 //!
 //! **Orderings.**
 //!
@@ -22,15 +24,18 @@ use std::fmt;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::encode::encode;
-use crate::error::PublishError;
+use crate::encode::{EncodeError, encode};
+use crate::error::{PublishError, SubscribeError};
 use crate::event::{Event, Payload};
 use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::interest::{Interest, Watchers};
 use crate::log::{self, Log};
+use crate::position::Start;
+use crate::snapshot::{Snapshot, SnapshotError};
 use crate::stats::StripedCounter;
 use crate::subscribers::Subscribers;
+use crate::subscription::Subscription;
 use crate::sync::epoch::{self, Guard};
 use crate::sync::{Arc, AtomicBool, AtomicU64, HostArc, Ordering, fence};
 use crate::unwind::FirstPanic;
@@ -62,6 +67,9 @@ impl Shared {
 /// Where a topic stands: told when its last user left, so that it can go.
 pub(crate) trait Home: Send + Sync {
     fn vacated(&self, topic: &TopicCore);
+
+    /// Told before the topic is closed by itself: its key is for another from now on.
+    fn closing(&self, topic: &TopicCore);
 }
 
 /// Who uses a topic.
@@ -300,6 +308,12 @@ impl TopicCore {
         self.subscribers.wake();
     }
 
+    /// Ends this topic alone. First its place is given up: whoever finds it closed finds another one there, or none.
+    fn close_alone(&self) {
+        self.home.closing(self);
+        self.close();
+    }
+
     /// One visit of the hub's clock, with the heartbeat phase whose turn it is. Tells whether the topic needs more of them.
     pub(crate) fn visit(&self, now: u64, phase: Option<u64>) -> bool {
         let config = self.config();
@@ -441,6 +455,109 @@ impl Topic {
         let config = self.0.config();
         let frame = encode(event, config.max_event_bytes, config.event_ids)?;
         append_to(&self.0, frame).map_err(|log::LogClosed| PublishError::Closed)
+    }
+
+    /// Publishes a frame as it is: what [`Hub::encode`](crate::Hub::encode) made, or a subscription to another topic gave. If it carries
+    /// an id, it gets one of this topic's instead.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] if it is larger than the hub's `max_event_bytes`, or the topic is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfare::{Event, Hub};
+    ///
+    /// let hub = Hub::new();
+    /// let run = hub.topic("run:1")?;
+    /// let mut record = Vec::new();
+    /// let frame = hub.encode(Event::json(&"started"))?;
+    /// run.publish_frame(&frame)?;
+    /// record.push(frame); // What a late client gets first.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn publish_frame(&self, frame: &Frame) -> Result<Published, PublishError> {
+        let limit = self.0.config().max_event_bytes;
+        let size = frame.data_len();
+        if size > limit {
+            return Err(EncodeError::TooLarge { limit, size }.into());
+        }
+        append_to(&self.0, frame.for_another()).map_err(|log::LogClosed| PublishError::Closed)
+    }
+
+    /// Subscribes to what is published from now on; see [`Hub::subscribe`](crate::Hub::subscribe).
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Closed`] if the topic is closed.
+    pub fn subscribe(&self) -> Result<Subscription, SubscribeError> {
+        Subscription::start(self.enter(), Start::Live)
+    }
+
+    /// Subscribes to the events after `id`; see [`Hub::subscribe_from`](crate::Hub::subscribe_from).
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Closed`] if the topic is closed.
+    pub fn subscribe_from(&self, id: EventId) -> Result<Subscription, SubscribeError> {
+        Subscription::start(self.enter(), Start::After(id))
+    }
+
+    /// Subscribes with a snapshot first; see [`Hub::subscribe_with_snapshot`](crate::Hub::subscribe_with_snapshot).
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Snapshot`] with what `snapshot` failed with, or [`SnapshotError::Closed`] if the topic is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future unsubscribes. Nothing else was done.
+    pub async fn subscribe_with_snapshot<E, F>(
+        &self,
+        snapshot: impl FnMut(EventId) -> F,
+    ) -> Result<Subscription, SnapshotError<E>>
+    where
+        F: Future<Output = Result<Snapshot, E>>,
+    {
+        let subscription = Subscription::start(self.enter(), Start::Filled)
+            .map_err(|SubscribeError::Closed| SnapshotError::Closed)?;
+        subscription.after_snapshot(snapshot).await
+    }
+
+    /// Counts a subscription in (T2: by the handle).
+    fn enter(&self) -> Arc<TopicCore> {
+        self.0.enter(User::Subscription);
+        // J-b
+        fence(Ordering::SeqCst);
+        Arc::clone(&self.0)
+    }
+
+    /// Ends the topic: publishing to it is refused from now on, and its subscriptions end once they have read what was
+    /// published before. The key is free at once: who subscribes to it, or takes a handle, gets a new topic.
+    ///
+    /// # Panics
+    ///
+    /// If the waker of a subscriber panics: after all others were woken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfare::{EndReason, Event, Hub, Item};
+    ///
+    /// let hub = Hub::new();
+    /// let run = hub.topic("run:1")?;
+    /// let mut subscription = run.subscribe()?;
+    /// run.publish(Event::text("done"))?;
+    /// run.close();
+    /// assert!(matches!(subscription.try_recv(), Ok(Item::Frame(_))));
+    /// assert!(subscription.try_recv().is_err());
+    /// assert_eq!(subscription.end_reason(), Some(EndReason::TopicClosed));
+    /// assert!(run.subscribe().is_err() && hub.subscribe("run:1").is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self) {
+        self.0.close_alone();
     }
 
     /// Subscriptions on this topic now.

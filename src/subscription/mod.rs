@@ -23,6 +23,7 @@ use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::log::{self, Reader, Step};
 use crate::position::{Ahead, Lag, LagPolicy, Notices, Position, Start, State};
+use crate::snapshot::{ATTEMPTS, Snapshot, SnapshotError};
 use crate::subscribers::Seat;
 use crate::sync::epoch::{self, Guard};
 use crate::sync::{Arc, HostArc};
@@ -237,9 +238,31 @@ impl Subscription {
         }
     }
 
+    /// Asks for a snapshot, and goes on behind it.
+    pub(crate) async fn after_snapshot<E, F>(
+        mut self,
+        mut snapshot: impl FnMut(EventId) -> F,
+    ) -> Result<Self, SnapshotError<E>>
+    where
+        F: Future<Output = Result<Snapshot, E>>,
+    {
+        let mut attempt = 1;
+        loop {
+            let asked = snapshot(self.position()).await;
+            let taken = asked.map_err(SnapshotError::Snapshot)?;
+            // At last the lag stands between the snapshot and what is there.
+            if self.go_on_after(taken.as_of) || attempt == ATTEMPTS {
+                self.begin_with(taken.frames);
+                return Ok(self);
+            }
+            self.begin_again();
+            attempt += 1;
+        }
+    }
+
     /// Goes on after `id` if that is an event of this topic's life, or stays where it is. `false` if what comes next has
     /// left the log.
-    pub(crate) fn go_on_after(&mut self, id: Option<EventId>) -> bool {
+    fn go_on_after(&mut self, id: Option<EventId>) -> bool {
         let guard = epoch::pin();
         let Self {
             topic, position, ..
@@ -254,14 +277,14 @@ impl Subscription {
     }
 
     /// Stands behind the events before the first hole, again.
-    pub(crate) fn begin_again(&mut self) {
+    fn begin_again(&mut self) {
         let guard = epoch::pin();
         self.position.begin(&self.topic, Start::Filled, &guard);
         self.note_passed();
     }
 
     /// Has these frames come before those of the log.
-    pub(crate) fn begin_with(&mut self, frames: Vec<Frame>) {
+    fn begin_with(&mut self, frames: Vec<Frame>) {
         if !frames.is_empty() && self.position.state == State::Reading {
             self.extra().first = frames.into();
             self.position.state = State::Opening;

@@ -115,6 +115,22 @@ fn close_vs_subscribe() {
     });
 }
 
+/// T4: a topic is closed by itself while somebody subscribes to its key: the subscription ends, or it is one of a new topic that
+/// publishers find.
+#[test]
+fn topic_close_vs_subscribe() {
+    check("topic_close_vs_subscribe", Some(3), || {
+        let hub = Hub::new();
+        let topic = hub.topic("t").expect("open");
+        let closer = thread::spawn(move || topic.close());
+        let mut subscription = hub.subscribe("t").expect("the hub is open");
+        closer.join().expect("no panic");
+        let published = hub.publish("t", event(&text("a"))).expect("open");
+        let ended = read(&mut subscription, &mut Vec::new());
+        assert_eq!(published.subscribers(), usize::from(!ended));
+    });
+}
+
 /// S5: whatever a close seals, a reader that stands in it reads no freed memory.
 #[test]
 fn close_vs_evict() {

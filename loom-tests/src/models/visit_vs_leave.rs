@@ -22,6 +22,8 @@ struct Place {
 }
 
 impl Home for Place {
+    fn closing(&self, _: &TopicCore) {}
+
     fn vacated(&self, topic: &TopicCore) {
         if topic.is_dead() {
             self.gone.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
