@@ -341,6 +341,22 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> Broadcaster<E, K> {
         true
     }
 
+    /// What takes a connection out of the table and ends it, if it is still the one at its id.
+    #[cfg(feature = "compat")]
+    pub(crate) fn leave_with(
+        &self,
+        user: &K,
+        connection_id: &str,
+        end: EndHandle,
+    ) -> Box<dyn FnOnce() + Send + Sync> {
+        let (table, user) = (HostArc::clone(&self.table), user.clone());
+        let id = connection_id.to_owned();
+        Box::new(move || {
+            drop(table.remove(&user, &id, |entry| entry.end.is_same(&end)));
+            end.end(EndReason::Unregistered);
+        })
+    }
+
     /// Publishes `event` to all connections of `user`.
     ///
     /// # Errors

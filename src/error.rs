@@ -49,6 +49,9 @@ pub enum EventError {
         /// The limit.
         limit: usize,
     },
+    /// There is no tokio runtime to run a task in.
+    #[error("no tokio runtime to forward events in")]
+    NoRuntime,
     /// What is to go around an event cannot.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),

@@ -15,6 +15,8 @@
 //! [`Hub::subscribe`], [`Hub::publish`], [`Event`], [`Subscription`]; [`Hub::builder`] for the limits, and
 //! [`Subscription::into_sse`] for a response.
 //!
+//! Typed events to users: a [`Broadcaster`] for each type, and an [`EventRouter`] that puts one event on several streams.
+//!
 //! # Progress
 //!
 //! | operation | progress |
@@ -25,6 +27,8 @@
 //! | parking (a poll that finds nothing) | wait-free |
 //! | [`Hub::subscribe`] | a lock of one map shard for one probe, then lock-free |
 //! | dropping a [`Subscription`] | wait-free; emptying a group of 4,096 is lock-free; the last one of a topic takes the lock of one map shard for one probe |
+//! | [`EventRouter::route`] | one of 256 locks, which the users share, around the appends; then as publish |
+//! | [`Broadcaster::register`], dropping what it gave | as a subscription, plus the lock of one shard of its table for one probe |
 //! | [`Hub::close`], [`Hub::topics`], [`Hub::keys`] | one map shard's lock after the other |
 //! | heartbeats, ages, idle topics | one thread of the hub's; a topic takes its inbox lock when it turns from idle to active |
 //! | a publish that wakes a shard of a `Reactor` | lock-free, and a system call if the shard sleeps; its thread serves the connections, a bounded part at a time |
@@ -41,7 +45,8 @@
 //! | `reactor` | `Reactor`: a few threads that own the sockets of very many streams |
 //! | `tasks` | the reactor on systems other than Unix: a tokio task for each connection |
 //! | `serve` | `serve`: an axum router over HTTP whose streams run on a reactor, in clear text or behind a proxy that ends TLS |
-//! | `protocols` | `protocol`: typed events; each protocol is a feature of its own, `ag-ui`, `a2a`, `analytics`, `system`, `context`, `cli` |
+//! | `protocols` | `protocol`: typed events, each protocol a feature of its own, `ag-ui`, `a2a`, `analytics`, `system`, `context`, `cli`; all of them together: `EventBroadcasters` and the `AgentRouter` |
+//! | `compat` | `compat`: connections with tokio channels of their own, and what else servers with older code need |
 //!
 //! The core needs no runtime: any executor polls a subscription, and publishing works on any thread. Neither does `reactor`;
 //! `serve` runs inside tokio.
@@ -73,6 +78,8 @@ mod stats;
 mod broadcaster;
 #[cfg(feature = "protocols")]
 mod broadcasters;
+#[cfg(feature = "compat")]
+pub mod compat;
 mod router;
 mod user_id;
 

@@ -332,7 +332,7 @@ impl Subscription {
         }
     }
 
-    #[cfg(feature = "http-body")]
+    #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
     #[inline]
     pub(crate) fn is_ended(&self) -> bool {
         self.position.state.is_ended()
@@ -478,6 +478,25 @@ impl Subscription {
     /// Dropping the future loses nothing.
     pub async fn recv(&mut self) -> Option<Item> {
         poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Waits until it is ended from outside, or the log has an end that was read; reads nothing.
+    #[cfg(feature = "compat")]
+    pub(crate) async fn ended(&mut self) {
+        poll_fn(|cx| {
+            self.see_end();
+            if self.position.state.is_ended() {
+                return Poll::Ready(());
+            }
+            self.park(cx);
+            self.see_end();
+            if self.position.state.is_ended() {
+                self.topic.subscribers.disarm(&self.seat);
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Sets what a batch that begins now may take.

@@ -11,6 +11,8 @@ pub(crate) use std::sync::atomic::{
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 /// A lock that is held over steps of a log: in models it is loom's.
 pub(crate) type StepMutex<T> = std::sync::Mutex<T>;
+#[cfg(feature = "compat")]
+pub(crate) use std::sync::LazyLock;
 pub(crate) use std::thread::Builder as ThreadBuilder;
 #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
 pub(crate) use std::thread::{JoinHandle, ThreadId};
