@@ -143,9 +143,7 @@ impl<K: Eq + Hash> Table<K> {
         let (_, entry) = removed.flatten()?;
         self.connections.add(-1);
         // Looked at again under the lock: somebody may have come.
-        let gone = self
-            .users
-            .remove_if(user, |connections| connections.is_empty());
+        let gone = self.users.remove_if(user, HashMap::is_empty);
         drop(gone);
         Some(entry)
     }
@@ -328,10 +326,6 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> Broadcaster<E, K> {
     /// # Panics
     ///
     /// If the connection's waker panics.
-    #[expect(
-        clippy::must_use_candidate,
-        reason = "most want it gone, whoever was first"
-    )]
     pub fn unregister(&self, user: &K, connection_id: &str) -> bool {
         let Some(entry) = self.table.remove(user, connection_id, |_| true) else {
             return false;

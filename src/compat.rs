@@ -49,7 +49,6 @@ pub type EventSender = mpsc::Sender<Result<sse::Event, Infallible>>;
 /// A keep-alive for axum's own `Sse`: every [`HEARTBEAT_INTERVAL`] an event named `heartbeat` with [`HEARTBEAT_JSON`].
 ///
 /// The response of [`Subscription::into_sse`] has one already.
-#[must_use]
 pub fn standard_keep_alive() -> sse::KeepAlive {
     let heartbeat = sse::Event::default()
         .event("heartbeat")

@@ -142,10 +142,6 @@ impl EndHandle {
     /// # Panics
     ///
     /// If the subscription's waker panics.
-    #[expect(
-        clippy::must_use_candidate,
-        reason = "most want it ended, whoever was first"
-    )]
     pub fn end(&self, reason: EndReason) -> bool {
         // AcqRel: E-a
         let first =

@@ -374,7 +374,6 @@ pub struct Routed(ArrayVec<Published, MAX_ROUTE_STREAMS>);
 
 impl Routed {
     /// What became of it on each stream, in the order of the route.
-    #[must_use]
     pub fn streams(&self) -> &[Published] {
         &self.0
     }

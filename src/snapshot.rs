@@ -51,6 +51,7 @@ impl Snapshot {
 
     /// Says which event is the last one that the snapshot includes: what [`Published::id`](crate::Published::id) told when it was
     /// published. The stream then continues with the next one.
+    #[expect(clippy::wrong_self_convention, reason = "the words for it")]
     pub fn as_of(mut self, id: Option<EventId>) -> Self {
         self.as_of = id;
         self
