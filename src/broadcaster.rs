@@ -24,6 +24,7 @@ use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::hub::{Hub, PublishedMany};
 use crate::position::{LagPolicy, Notices};
+use crate::resume::LastEventId;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::stats::StripedCounter;
 use crate::subscription::Subscription;
@@ -235,7 +236,7 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> Broadcaster<E, K> {
         Ok(self.enter(user, connection_id, self.hub.subscribe(user)?))
     }
 
-    /// [`register`](Self::register), continuing after `id`, such as a `Last-Event-ID`; see [`Hub::subscribe_from`].
+    /// [`register`](Self::register), continuing after `id`, such as a client's [`LastEventId`]; see [`Hub::subscribe_from`].
     ///
     /// # Errors
     ///
@@ -244,7 +245,7 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> Broadcaster<E, K> {
         &self,
         user: &K,
         connection_id: &str,
-        id: EventId,
+        id: impl Into<LastEventId>,
     ) -> EventResult<Subscription> {
         check_id(connection_id)?;
         Ok(self.enter(user, connection_id, self.hub.subscribe_from(user, id)?))

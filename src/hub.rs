@@ -17,6 +17,7 @@ use crate::frame::Frame;
 use crate::log;
 use crate::position::Start;
 use crate::registry::Registry;
+use crate::resume::LastEventId;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::stats::HubStats;
 use crate::subscription::Subscription;
@@ -151,22 +152,26 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         }
     }
 
-    /// Subscribes to the events after `id`, such as a `Last-Event-ID`.
+    /// Subscribes to the events after `id`: an [`EventId`], or the [`LastEventId`] of a client, which may be none.
     ///
     /// If what followed `id` is still in the log, the subscription continues without gap or duplicate. If some of it is
     /// gone, the first item is [`Lagged`](crate::Item::Lagged) with the exact number. If `id` belongs to another life of
     /// the topic, the first item is `Lagged` with an unknown number, followed by all that is retained; if it lies in the
-    /// future, by what comes from now on.
+    /// future, by what comes from now on. [`Subscription::resumed`] tells which.
     ///
     /// # Errors
     ///
     /// [`SubscribeError::Closed`] if the hub is closed.
-    pub fn subscribe_from<Q>(&self, key: &Q, id: EventId) -> Result<Subscription, SubscribeError>
+    pub fn subscribe_from<Q>(
+        &self,
+        key: &Q,
+        id: impl Into<LastEventId>,
+    ) -> Result<Subscription, SubscribeError>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
-        self.start(key, Start::After(id))
+        self.start(key, id.into().start())
     }
 
     /// Subscribes with a snapshot first: what the application knows, and then the events that follow it.

@@ -71,6 +71,7 @@ mod config;
 mod hub;
 mod interest;
 mod registry;
+mod resume;
 mod snapshot;
 mod stats;
 
@@ -123,6 +124,7 @@ pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use interest::Interest;
 pub use position::{Lag, LagPolicy, Notices};
+pub use resume::{LastEventId, Resumed};
 pub use router::{EventRouter, MAX_ROUTE_STREAMS, Route, Routed};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use stats::HubStats;

@@ -6,6 +6,7 @@
 use crate::ending::EndReason;
 use crate::event_id::EventId;
 use crate::log::{self, Cursor, Reader, Step};
+use crate::resume::Resumed;
 use crate::sync::epoch::{self, Guard};
 use crate::topic::TopicCore;
 
@@ -67,6 +68,8 @@ impl Lag {
 pub(crate) enum Start {
     Live,
     After(EventId),
+    /// After something that is not known here.
+    Unknown,
     /// Behind the events before the first hole.
     Filled,
 }
@@ -137,17 +140,32 @@ impl Position {
                 self.skim(topic);
             }
             Start::After(id) => self.begin_after(topic, id),
+            Start::Unknown => self.begin_unknown(topic),
         }
     }
 
     fn begin_after(&mut self, topic: &TopicCore, id: EventId) {
         if id.epoch() != topic.epoch {
-            self.state = State::Unknown;
-            self.cursor.jump(topic.log.oldest_offset());
+            self.begin_unknown(topic);
         } else if id.offset() >= self.cursor.offset() {
             self.state = State::Unknown;
         } else {
             self.cursor.jump(id.offset() + 1);
+        }
+    }
+
+    fn begin_unknown(&mut self, topic: &TopicCore) {
+        self.state = State::Unknown;
+        self.cursor.jump(topic.log.oldest_offset());
+    }
+
+    /// What a reader that has not read yet finds missing.
+    pub(crate) fn resumed(&self, topic: &TopicCore) -> Resumed {
+        let missed = topic.log.oldest_offset().saturating_sub(self.offset());
+        match (self.state, missed) {
+            (State::Unknown, _) => Resumed::Unknown,
+            (_, 0) => Resumed::Continued,
+            (_, missed) => Resumed::Gap { missed },
         }
     }
 

@@ -32,6 +32,7 @@ use crate::frame::Frame;
 use crate::interest::{Interest, Watchers};
 use crate::log::{self, Log};
 use crate::position::Start;
+use crate::resume::LastEventId;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::stats::StripedCounter;
 use crate::subscribers::Subscribers;
@@ -500,8 +501,11 @@ impl Topic {
     /// # Errors
     ///
     /// [`SubscribeError::Closed`] if the topic is closed.
-    pub fn subscribe_from(&self, id: EventId) -> Result<Subscription, SubscribeError> {
-        Subscription::start(self.enter(), Start::After(id))
+    pub fn subscribe_from(
+        &self,
+        id: impl Into<LastEventId>,
+    ) -> Result<Subscription, SubscribeError> {
+        Subscription::start(self.enter(), id.into().start())
     }
 
     /// Subscribes with a snapshot first; see [`Hub::subscribe_with_snapshot`](crate::Hub::subscribe_with_snapshot).

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Got, WAYS, Way, block_on, event, events, eventually, lag};
-use fanfare::{Event, EventId, Hub, HubBuilder, Item, LagPolicy};
+use fanfare::{Event, EventId, Hub, HubBuilder, Item, LagPolicy, LastEventId, Resumed};
 
 fn publish(hub: &Hub, key: &str, numbers: impl IntoIterator<Item = u64>) {
     for number in numbers {
@@ -245,6 +245,58 @@ fn with_history_aged_events_are_an_exact_gap() {
     publish(&hub, "a", [11]);
     let got = Way::Recv.read(&mut subscription);
     assert_eq!(got, [Got::Lag(Some(7)), event(11)]);
+}
+
+/// What a client sends is taken as it is: nothing, an id, or what is none, which nobody can continue after.
+#[test]
+fn the_last_event_id_of_a_client_says_how_it_goes_on() {
+    let hub = with_history().retain_events(64).build().unwrap();
+    publish(&hub, "a", 1..=10);
+    let begun = |last: LastEventId| hub.subscribe_from("a", last).unwrap();
+    let sent = |text: &str| LastEventId::parse(text.as_bytes());
+
+    assert_eq!(begun(sent("")).resumed(), Resumed::Continued);
+    assert!(!sent("").is_given());
+    assert!(begun(sent("")).try_recv().is_err());
+
+    let third = id_at(&hub, "a", 3);
+    assert_eq!(sent(&third.to_string()).id(), Some(third));
+    assert_eq!(
+        begun(sent(&third.to_string())).resumed(),
+        Resumed::Continued
+    );
+
+    let too_long = "a".repeat(LastEventId::MAX_LEN + 1);
+    let strange = [
+        "4711",
+        "\u{fffd}",
+        "00c0ffee00c0ffee-1",
+        "00c0ffee00c0ffee-01",
+        &too_long,
+    ];
+    for strange in strange {
+        let mut subscription = begun(sent(strange));
+        assert_eq!(subscription.resumed(), Resumed::Unknown, "{strange}");
+        let Ok(Item::Lagged(lag)) = subscription.try_recv() else {
+            panic!("the gap is told");
+        };
+        assert_eq!(lag.missed(), None);
+        assert_eq!(subscription.resumed(), Resumed::Continued);
+    }
+    assert_eq!(
+        begun(LastEventId::parse(&[0xff, 0])).resumed(),
+        Resumed::Unknown
+    );
+
+    publish(&hub, "a", 11..=300);
+    let mut behind = begun(LastEventId::from(third));
+    let Resumed::Gap { missed } = behind.resumed() else {
+        panic!("a gap");
+    };
+    let Ok(Item::Lagged(lag)) = behind.try_recv() else {
+        panic!("the gap is told");
+    };
+    assert_eq!(lag.missed(), Some(missed));
 }
 
 #[test]

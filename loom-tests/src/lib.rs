@@ -33,6 +33,7 @@ sources! {
     "../../src/log/mod.rs" log
     "../../src/position.rs" position
     "../../src/registry.rs" registry
+    "../../src/resume.rs" resume
     "../../src/router.rs" router
     "../../src/snapshot.rs" snapshot
     "../../src/stats.rs" stats
@@ -60,6 +61,7 @@ pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use interest::Interest;
 pub use position::{Lag, LagPolicy, Notices};
+pub use resume::{LastEventId, Resumed};
 pub use router::{EventRouter, MAX_ROUTE_STREAMS, Route, Routed};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use stats::HubStats;

@@ -23,6 +23,7 @@ use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::log::{self, Reader, Step};
 use crate::position::{Ahead, Lag, LagPolicy, Notices, Position, Start, State};
+use crate::resume::Resumed;
 use crate::snapshot::{ATTEMPTS, Snapshot, SnapshotError};
 use crate::subscribers::Seat;
 use crate::sync::epoch::{self, Guard};
@@ -312,6 +313,13 @@ impl Subscription {
     #[must_use]
     pub fn position(&self) -> EventId {
         self.position.id(&self.topic)
+    }
+
+    /// What is missing before the next event, if anything is. Right after [`subscribe_from`](crate::Hub::subscribe_from) it says how that
+    /// went; a gap is told once more as [`Item::Lagged`], with what has been lost by then.
+    #[must_use]
+    pub fn resumed(&self) -> Resumed {
+        self.position.resumed(&self.topic)
     }
 
     /// Subscriptions on this topic now, this one included.

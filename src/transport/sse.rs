@@ -52,20 +52,15 @@ pub(super) const BLOCK_END: usize = 2;
 ///
 /// ```
 /// use std::time::Duration;
-/// use axum::{Router, extract::{Path, State}, http::{HeaderMap, StatusCode}, response::IntoResponse, routing::get};
-/// use fanfare::{EventId, Hub};
+/// use axum::{Router, extract::{Path, State}, http::StatusCode, response::IntoResponse, routing::get};
+/// use fanfare::{Hub, LastEventId};
 ///
 /// async fn events(
 ///     State(hub): State<Hub>,
 ///     Path(topic): Path<String>,
-///     headers: HeaderMap,
+///     last: LastEventId,
 /// ) -> Result<impl IntoResponse, StatusCode> {
-///     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<EventId>().ok());
-///     let subscription = match last {
-///         Some(id) => hub.subscribe_from(topic.as_str(), id),
-///         None => hub.subscribe(topic.as_str()),
-///     };
-///     let subscription = subscription.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+///     let subscription = hub.subscribe_from(topic.as_str(), last).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
 ///     Ok(subscription.into_sse().retry(Duration::from_secs(2)))
 /// }
 ///
