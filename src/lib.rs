@@ -148,3 +148,8 @@ pub use user_id::UserId;
 #[cfg(all(doctest, feature = "serve"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Those of the guide for servers that come from `systemprompt-events`.
+#[cfg(all(doctest, feature = "compat"))]
+#[doc = include_str!("../docs/migrating.md")]
+struct Migrating;

@@ -448,3 +448,111 @@ mod body {
         assert_eq!(allocations(body), 0);
     }
 }
+
+// --------------------------------------------------------------------------------------------------------- router
+
+#[cfg(feature = "protocols")]
+mod router {
+    use fanfare::protocol::{a2a, ag_ui, analytics, system};
+    use fanfare::{
+        AgentRouter, Broadcaster, EventBroadcasters, EventRouter, Routed, ToSse, UserId,
+    };
+
+    use super::*;
+
+    const CONNECTIONS: usize = 10;
+
+    fn keeps<E: ToSse>() -> Broadcaster<E> {
+        let hub = keeps_all().event_ids(false).build_keyed();
+        Broadcaster::with_hub(hub.unwrap())
+    }
+
+    /// A user with 10 connections on each stream.
+    fn connected(streams: &EventBroadcasters, user: &UserId) -> Vec<Subscription> {
+        let register = |n| {
+            let id = format!("tab-{n}");
+            let to = (
+                streams.ag_ui.register(user, &id),
+                streams.a2a.register(user, &id),
+            );
+            let and = (
+                streams.context.register(user, &id),
+                streams.analytics.register(user, &id),
+            );
+            [to.0, to.1, and.0, and.1].map(Result::unwrap)
+        };
+        (0..CONNECTIONS).flat_map(register).collect()
+    }
+
+    /// An event of about 150 bytes: the frame for each stream that it goes to, whoever listens there. The wrapped form is
+    /// made of the bytes of the bare one, in the thread's own buffer.
+    #[test]
+    fn routing_allocates_one_frame_for_each_stream() {
+        const EVENTS: u64 = 10 * SEGMENT;
+        type Way<'a> = &'a dyn Fn(&AgentRouter, &UserId) -> Routed;
+        let ag_ui = ag_ui::Event::text_message_content("m1", "x".repeat(90));
+        let message = a2a::Message::new("m1", a2a::Role::Agent, [a2a::Part::text("x".repeat(90))]);
+        let a2a = a2a::StreamResponse::from(message);
+        let system = system::Event::from(system::ContextDeleted::new("c1"));
+        let analytics = analytics::Event::from(analytics::PageView::new("s1", "/pricing"));
+        let ways: [(u64, Way<'_>); 4] = [
+            (2, &|router, user| router.route_ag_ui(user, &ag_ui).unwrap()),
+            (2, &|router, user| router.route_a2a(user, &a2a).unwrap()),
+            (1, &|router, user| {
+                router.route_system(user, &system).unwrap()
+            }),
+            (1, &|router, user| {
+                router.route_analytics(user, &analytics).unwrap()
+            }),
+        ];
+        for (streams_of_it, take) in ways {
+            for parked in [false, true] {
+                let mut streams = EventBroadcasters::new();
+                streams.ag_ui = keeps();
+                streams.a2a = keeps();
+                streams.context = keeps();
+                streams.analytics = keeps();
+                let ann = UserId::from("ann");
+                let mut all = connected(&streams, &ann);
+                let router = EventRouter::over(streams);
+                // The first event begins the logs.
+                assert_eq!(take(&router, &ann).subscribers() as u64, streams_of_it * 10);
+                let mut histogram = Histogram::new();
+                for _ in 0..EVENTS {
+                    if parked {
+                        all.iter_mut().for_each(park);
+                    }
+                    count(&mut histogram, || drop(take(&router, &ann)));
+                }
+                let most = streams_of_it * PUBLISH_IN_NEW_SEGMENT;
+                // Logs of one user get the same events, so they begin their segments together, unless the machine stands
+                // still between the two.
+                let between = histogram.remove(&(PUBLISH + PUBLISH_IN_NEW_SEGMENT));
+                if let Some(times) = between.filter(|_| streams_of_it == 2) {
+                    *histogram.entry(most).or_default() += times;
+                }
+                only_segments_add(&histogram, streams_of_it * PUBLISH, most, EVENTS);
+            }
+        }
+    }
+
+    /// As it is by default, with readers that keep up: of segments that are passed the collector keeps lists.
+    #[test]
+    fn routing_allocates_at_most_four_times_on_average() {
+        const EVENTS: u64 = 100 * SEGMENT;
+        let streams = EventBroadcasters::new();
+        let ann = UserId::from("ann");
+        let mut all = connected(&streams, &ann);
+        let router = EventRouter::over(streams);
+        let event = ag_ui::Event::text_message_content("m1", "x".repeat(90));
+        let mut histogram = Histogram::new();
+        for _ in 0..EVENTS {
+            let route = || drop(router.route_ag_ui(&ann, &event).unwrap());
+            count(&mut histogram, route);
+            all.iter_mut().for_each(park);
+        }
+        let sum: u64 = histogram.iter().map(|(made, times)| made * times).sum();
+        assert!(sum <= 4 * EVENTS, "{histogram:?}");
+        assert!(histogram[&2] >= EVENTS / 10 * 9, "{histogram:?}");
+    }
+}
