@@ -392,8 +392,9 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         Ok(sum)
     }
 
-    /// A handle on the topic at `key`, if there is one, or the hub keeps history: then one is made.
-    pub(crate) fn find<Q>(&self, key: &Q) -> Result<Option<Topic>, SubscribeError>
+    /// The topic at `key`, to publish to once. With history it is made if need be, and the handle holds it until then; without,
+    /// it is held by its subscribers, and by no one if there are none to be told.
+    pub(crate) fn find<Q>(&self, key: &Q) -> Result<Option<Found>, SubscribeError>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
@@ -402,10 +403,9 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             return Err(SubscribeError::Closed);
         }
         if self.config().history {
-            return self.topic(key).map(Some);
+            return self.topic(key).map(|topic| Some(Found::Held(topic)));
         }
-        let topic = self.inner.registry.enter_if_there(key, User::Handle);
-        Ok(topic.map(Topic::counted))
+        Ok(self.inner.registry.view(key, Arc::clone).map(Found::Seen))
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -594,6 +594,24 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> fmt::Debug for Hub<K> {
             .field("topics", &self.topics())
             .field("subscribers", &self.subscribers())
             .finish_non_exhaustive()
+    }
+}
+
+/// A topic that was looked up to publish to it once.
+pub(crate) enum Found {
+    /// By a handle.
+    Held(Topic),
+    /// It may have left the map since: then who was subscribed at the look has gone.
+    Seen(Arc<TopicCore>),
+}
+
+impl Found {
+    #[inline]
+    pub(crate) fn core(&self) -> &Arc<TopicCore> {
+        match self {
+            Self::Held(topic) => topic.core(),
+            Self::Seen(core) => core,
+        }
     }
 }
 

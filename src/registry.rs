@@ -53,25 +53,16 @@ impl<K: Eq + Hash> Registry<K> {
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
-        if let Some(topic) = self.enter_if_there(key, user) {
+        let enter = |topic: &Arc<TopicCore>| counted(topic, user);
+        if let Some(topic) = self.topics.view(key, enter) {
             return Some(topic);
         }
         let key = key.to_owned();
         // Made outside the lock, and dropped outside it if another thread was faster.
         let fresh = make(&key)?;
-        let enter = |topic: &Arc<TopicCore>| counted(topic, user);
         let (topic, unused) = self.topics.view_or_insert(key, fresh, enter);
         drop(unused);
         Some(topic)
-    }
-
-    /// Counts `user` in on the topic, if there is one.
-    pub(crate) fn enter_if_there<Q>(&self, key: &Q, user: User) -> Option<Arc<TopicCore>>
-    where
-        K: Borrow<Q>,
-        Q: Eq + Hash + ?Sized,
-    {
-        self.topics.view(key, |topic| counted(topic, user))
     }
 
     /// Removes `topic` if it is still the one at `key` and is dead (R2). Key and topic are dropped outside the lock.

@@ -7,7 +7,7 @@
 //! * O1: an event is appended to all its streams under one lock of its user's. So of two events of a user that this router
 //!   takes, the same one is first on every stream that gets both.
 //! * O2: what can fail or allocate comes before the lock, waking after it. No user code runs under it: no serializer, no
-//!   waker, no key. Keys are looked up before, and the topics are held on to by handles.
+//!   waker, no key. Keys are looked up before.
 //!
 //! **Protocol.** *Route*: encode the forms; find the topics; pin; lock; append to each; unlock; collect; wake. Users share
 //! the locks by the hash of their key: two users on one lock wait for each other for the two appends, no longer.
@@ -28,9 +28,9 @@ use crate::encode::Forms;
 use crate::envelope::Envelope;
 use crate::error::{EventError, EventResult};
 use crate::frame::Frame;
-use crate::hub::Hub;
+use crate::hub::{Found, Hub};
 use crate::log::{self, LogClosed};
-use crate::sync::{HostArc, PoisonError, StepMutex, epoch};
+use crate::sync::{HostArc, Ordering, PoisonError, StepMutex, epoch, fence};
 use crate::topic::{Published, Topic, after_append};
 use crate::unwind::FirstPanic;
 use crate::user_id::UserId;
@@ -97,11 +97,11 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Leg<K> {
     }
 
     /// Its topic for `user`, if there is one.
-    fn find(&self, user: &K) -> EventResult<Option<Topic>> {
+    fn find(&self, user: &K) -> EventResult<Option<Found>> {
         match &self.to {
             Target::Hub(hub) => Ok(hub.find(user)?),
             Target::Topic(topic) if topic.is_closed() => Err(EventError::Closed),
-            Target::Topic(topic) => Ok(Some(topic.clone())),
+            Target::Topic(topic) => Ok(Some(Found::Held(topic.clone()))),
         }
     }
 
@@ -273,7 +273,7 @@ impl<S> EventRouter<S> {
         let mut frames = encode(event, route)?;
         // O2: user code, all of this.
         let lock = &self.0.locks[self.index_of(user)];
-        let mut topics = ArrayVec::<Option<Topic>, MAX_ROUTE_STREAMS>::new();
+        let mut topics = ArrayVec::<Option<Found>, MAX_ROUTE_STREAMS>::new();
         for leg in &route.legs {
             topics.push(leg.find(user)?);
         }
@@ -292,6 +292,8 @@ impl<S> EventRouter<S> {
         drop(locked);
         log::free_retired(&mut guard);
         drop(guard);
+        // P5 of `subscribers`: one fence for all the streams.
+        fence(Ordering::SeqCst);
         let mut panics = FirstPanic::default();
         let mut routed = Ok(Routed::default());
         for (topic, landed) in topics.iter().zip(landed) {
@@ -300,7 +302,7 @@ impl<S> EventRouter<S> {
                 (Ok((published, began_chain)), routed) => {
                     if let Some(topic) = topic {
                         panics.run(|| {
-                            let wake = topic.core().subscribers.needs_wake();
+                            let wake = topic.core().subscribers.is_armed();
                             after_append(topic.core(), began_chain, wake);
                         });
                     }

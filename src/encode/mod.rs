@@ -115,6 +115,9 @@ impl Forms {
             bare_len,
             ..
         } = self;
+        if prefix.is_empty() && suffix.is_empty() && !ids {
+            return Ok(Frame::new(bare.clone(), &scratch[..*bare_len]));
+        }
         let fields_at = if ids { ID_SPACE } else { 0 };
         let payload_at = bare.data_at + DATA_FIELD.len();
         let layout = Layout {

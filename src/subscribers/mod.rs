@@ -268,7 +268,13 @@ impl Subscribers {
     pub(crate) fn needs_wake(&self) -> bool {
         // P5: pairs with the fence in `arm`.
         fence(Ordering::SeqCst);
-        // Relaxed: the fence orders it.
+        self.is_armed()
+    }
+
+    /// [`needs_wake`](Self::needs_wake), when the caller has a fence behind what it put into the log.
+    #[inline]
+    pub(crate) fn is_armed(&self) -> bool {
+        // Relaxed: the fence orders it. P5
         self.top.load(Ordering::Relaxed) != 0
     }
 
