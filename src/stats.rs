@@ -67,6 +67,7 @@ pub struct HubStats {
     pub subscribers: usize,
     /// Events appended since the hub was made: an event published to three topics counts three times.
     pub published: u64,
-    /// Subscriptions that were ended because they lagged.
+    /// Subscriptions that were ended because they lagged. A [`Subscription`](crate::Subscription) is counted when it is
+    /// dropped after it has read its end, a connection of a reactor when its lag is told, or about to be.
     pub lagged: u64,
 }

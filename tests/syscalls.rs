@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
-use fanfare::Hub;
+use fanfare::{Envelope, Hub};
 
 use crate::net::{Client, Rig, publish};
 
@@ -35,6 +35,7 @@ const BACKLOG: u64 = 16;
 const SINGLE: &str = "single";
 const BURST: &str = "burst";
 const OWN_TOPICS: &str = "own-topics";
+const WRAPPED: &str = "wrapped";
 /// The publishes of `SINGLE`, without the waits between them.
 const PUBLISH: &str = "publish";
 
@@ -72,6 +73,16 @@ fn stage() {
     };
     let mut busy: Vec<_> = (0..CONNECTIONS).map(|_| connect("busy")).collect();
     let mut quiet: Vec<_> = (0..CONNECTIONS).map(|_| connect("quiet")).collect();
+    let mut wrapped: Vec<_> = (0..CONNECTIONS)
+        .map(|id| {
+            let envelope = Envelope::new(format!("{{\"id\":{id},\"result\":"), "}").unwrap();
+            let subscription = hub.subscribe("wrapped").unwrap().envelope(envelope);
+            let mut client = rig.connect(subscription.into_sse());
+            client.read_until_text(":\n\n");
+            client.received.clear();
+            client
+        })
+        .collect();
     let mut own: Vec<_> = (0..CONNECTIONS)
         .map(|user| connect(&format!("user {user}")))
         .collect();
@@ -96,6 +107,20 @@ fn stage() {
             drop(held);
             let last = format!("data: of many {}\n\n", BACKLOG - 1);
             all_read_until(&mut busy, &last);
+        });
+    }
+
+    publish(&hub, "wrapped", "first");
+    all_read_until(&mut wrapped, "first}\n\n");
+    for _ in 0..EVENTS {
+        let held = rig.hold();
+        phase(WRAPPED, || {
+            for n in 0..BACKLOG {
+                publish(&hub, "wrapped", &format!("{n}"));
+            }
+            drop(held);
+            let last = format!("\"result\":{}}}\n\n", BACKLOG - 1);
+            all_read_until(&mut wrapped, &last);
         });
     }
 
@@ -236,6 +261,8 @@ fn calls_per_delivery() {
     assert_eq!(check(SINGLE, EVENTS * CONNECTIONS, EVENTS), 0);
     // A backlog goes out in one call, however many events it is.
     check(BURST, EVENTS * CONNECTIONS, EVENTS);
+    // Nor does it take more if each connection has an envelope of its own.
+    check(WRAPPED, EVENTS * CONNECTIONS, EVENTS);
     assert_eq!(check(OWN_TOPICS, CONNECTIONS, CONNECTIONS), 0);
 
     // The publisher wakes the shard, and the first one the hub's clock.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 pub use batch::{Batch, RecvBatch};
 use futures_core::Stream;
@@ -29,6 +29,7 @@ use crate::subscribers::Seat;
 use crate::sync::epoch::{self, Guard};
 use crate::sync::{Arc, HostArc};
 use crate::topic::{TopicCore, User, schedule};
+use crate::unwind::FirstPanic;
 
 /// What a subscription yields.
 #[derive(Debug, Clone)]
@@ -135,6 +136,14 @@ struct Extra {
     end_handle: Option<EndHandle>,
     /// What is dropped when the reader is gone.
     kept: Option<Kept>,
+}
+
+/// What goes with a reader also where another subscription reads for it.
+#[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
+pub(crate) struct Belonging {
+    pub(crate) envelope: Option<Envelope>,
+    pub(crate) end_handle: Option<EndHandle>,
+    pub(crate) kept: Option<Kept>,
 }
 
 /// Something that goes with its reader: the entry of a connection in a table.
@@ -340,10 +349,12 @@ impl Subscription {
         }
     }
 
-    #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
-    #[inline]
-    pub(crate) fn is_ended(&self) -> bool {
-        self.position.state.is_ended()
+    /// Whether what it ended with came from outside.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn is_ended_from_outside(&self) -> bool {
+        let handle = self.extra.as_ref().and_then(|it| it.end_handle.as_ref());
+        let reason = handle.and_then(EndHandle::reason);
+        reason.is_some() && reason == self.end_reason()
     }
 
     /// Takes the frames that come first.
@@ -625,6 +636,10 @@ impl Subscription {
         (&self.topic, &mut self.position)
     }
 
+    pub(crate) fn is_ended(&self) -> bool {
+        self.position.state.is_ended()
+    }
+
     /// The next offset to read.
     pub(crate) fn offset(&self) -> u64 {
         self.position.offset()
@@ -637,6 +652,20 @@ impl Subscription {
     /// A copy of its place. The subscription itself stays where it is, and so does what it has not read.
     pub(crate) fn place(&self) -> Position {
         self.position.clone()
+    }
+
+    /// Takes what somebody else sees to from here on, if there is any. The handle still finds this subscription.
+    pub(crate) fn take_belonging(&mut self) -> Option<Belonging> {
+        let extra = self.extra.as_mut()?;
+        let belonging = Belonging {
+            envelope: extra.envelope.take(),
+            end_handle: extra.end_handle.take(),
+            kept: extra.kept.take(),
+        };
+        let none = belonging.envelope.is_none()
+            && belonging.end_handle.is_none()
+            && belonging.kept.is_none();
+        (!none).then_some(belonging)
     }
 
     /// From here on somebody else counts the subscriber out.
@@ -666,18 +695,38 @@ impl Stream for Subscription {
     }
 }
 
+impl Extra {
+    /// Drops what few have, when all else is done: it is user code, as the waker is, and may panic.
+    #[cold]
+    fn let_go(self, waker: Option<Waker>) {
+        let mut panics = FirstPanic::default();
+        panics.run(move || drop(waker));
+        panics.run(move || drop(self.kept));
+        panics.resume();
+    }
+}
+
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if let Some(handle) = self.extra.as_ref().and_then(|it| it.end_handle.as_ref()) {
+        let extra = self.extra.take();
+        if let Some(extra) = &extra
+            && let Some(handle) = &extra.end_handle
+        {
             // There is no reader to be found any more.
             handle.move_to(None);
         }
         let waker = self.topic.subscribers.leave(&self.seat);
         if self.counted {
+            if self.position.state == State::Ended(EndReason::Lagged) {
+                self.topic.shared.lagged.add(1);
+            }
             self.topic.exit(User::Subscription);
         }
         // Last: it is user code, and may panic.
-        drop(waker);
+        match extra {
+            None => drop(waker),
+            Some(extra) => extra.let_go(waker),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::position::{Ahead, Lag, Notices};
 use crate::subscription::{Batch, Subscription};
+#[cfg(all(feature = "reactor", any(not(unix), fanfare_tasks)))]
+use crate::unwind::FirstPanic;
 
 /// A chunk is sent when it has this many bytes, if not before; one larger event makes one larger chunk.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -40,13 +42,14 @@ pub(super) const BLOCK_END: usize = 2;
 ///
 /// # Delivery
 ///
-/// Events are sent as they come, a backlog coalesced into chunks of about 64 KiB. After the hub's `heartbeat` of silence
-/// an empty comment is sent. Lag is an event named `lag` with the data `{"missed":N}`, or `{"missed":null}` if nobody can
-/// tell, or with [`Notices::Comments`](crate::Notices) a comment that says so; its id is the one just before the first event that
-/// follows, so a client that reconnects then continues there. A subscription that is [ended from outside](crate::EndHandle) ends the stream
-/// with a comment that says why. If the hub keeps history, the stream begins with an id of its own, so that a client that loses the
+/// Events are sent as they come, a backlog coalesced into chunks of about 64 KiB, and each in the subscription's
+/// [`Envelope`] if it has one. After the hub's `heartbeat` of silence an empty comment is sent. Lag is an event named `lag`
+/// with the data `{"missed":N}`, or `{"missed":null}` if nobody can tell, or with [`Notices::Comments`](crate::Notices) a
+/// comment that says so; its id is the one just before the first event that follows, so a client that reconnects then
+/// continues there. If the hub keeps history, the stream begins with an id of its own, so that a client that loses the
 /// connection before its first event misses none. The stream ends when the subscription ends; `EventSource` then
-/// reconnects after its `retry` time.
+/// reconnects after its `retry` time. If one of its subscriptions is [ended from outside](crate::EndHandle), the whole stream
+/// ends with a comment that says why, and what was not sent before is not sent any more.
 ///
 /// # Examples
 ///
@@ -93,7 +96,8 @@ impl Subscription {
 }
 
 impl Sse {
-    /// Streams another topic on the same connection: a topic is read once, however often it is given.
+    /// Streams another topic on the same connection: a topic is read once, however often it is given. A subscription of a
+    /// topic that is given already is dropped.
     ///
     /// Each topic's events keep their order; there is none among topics. The stream ends when all of its topics have, or
     /// when one of them lags whose policy is [`LagPolicy::Disconnect`](crate::LagPolicy::Disconnect). A client remembers one
@@ -242,6 +246,14 @@ impl SseBody {
     pub(super) fn last(&self) -> Option<EndReason> {
         self.last
     }
+
+    /// Drops its subscriptions and what they keep, which is user code: a panic has told of itself.
+    #[cfg(all(feature = "reactor", any(not(unix), fanfare_tasks)))]
+    pub(super) fn let_go(self) {
+        for subscription in std::iter::once(self.subscription).chain(self.others) {
+            FirstPanic::default().run(move || drop(subscription));
+        }
+    }
 }
 
 impl Body for SseBody {
@@ -299,8 +311,12 @@ fn poll_chunk(subscription: &mut Subscription, cx: &mut Context<'_>) -> Poll<Opt
         let (found, guard) = ready!(subscription.poll_pinned(cx));
         let bytes = match found {
             Ahead::Closed => match subscription.end_reason() {
-                None | Some(EndReason::TopicClosed) => return Poll::Ready(None),
-                Some(reason) => end_notice(reason),
+                Some(reason)
+                    if reason != EndReason::TopicClosed || subscription.is_ended_from_outside() =>
+                {
+                    end_notice(reason)
+                }
+                _ => return Poll::Ready(None),
             },
             Ahead::Heartbeat => Bytes::from_static(HEARTBEAT),
             Ahead::Frame | Ahead::Notice | Ahead::Nothing => {

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fanfare::{CloseReason, Event, EventId, Hub, HubBuilder, LagPolicy, Reactor, Sse, SseBody};
+use fanfare::{
+    CloseReason, Envelope, Event, EventId, Hub, HubBuilder, LagPolicy, Reactor, Sse, SseBody,
+};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 
@@ -90,6 +92,66 @@ fn a_frame_may_be_cut_at_every_byte() {
     for (first, client) in &clients {
         assert_eq!(client.ended, Some(Ended::InOrder));
         same_bytes(&client.received, &[first.as_bytes(), &stream].concat());
+        assert_eq!(rig.ended(client.id()), CloseReason::TopicClosed);
+    }
+    rig.emptied(&hub);
+}
+
+/// Plain streams, and two with envelopes of their own, on sockets of all sizes: each is what the task path sends.
+#[test]
+fn wrapped_streams_are_those_of_the_task_path() {
+    let _turn = beside_others();
+    let hub = roomy().build().unwrap();
+    let rig = Rig::with(Reactor::builder().shards(2).send_buffer_bytes(4096));
+    let subscribe = |number: usize| {
+        let subscription = hub.subscribe("t").unwrap();
+        match number % 3 {
+            0 => subscription,
+            id => subscription.envelope(Envelope::new(format!("{{\"id\":{id},"), "}").unwrap()),
+        }
+    };
+    let mut bodies: Vec<_> = (0..3)
+        .map(|it| subscribe(it).into_sse().into_body())
+        .collect();
+    let mut clients: Vec<_> = (0..12)
+        .map(|number| {
+            let sse = subscribe(number).into_sse();
+            if number < 6 {
+                rig.connect_small(sse)
+            } else {
+                rig.connect(sse)
+            }
+        })
+        .collect();
+    let mut dice = Dice::new(7);
+    for number in 0_usize..2000 {
+        let size = match number % 400 {
+            0 => 20_000,
+            _ => number % 97,
+        };
+        let text = format!("{number}\n{}", "y".repeat(size));
+        publish(&hub, "t", &text);
+        if number.is_multiple_of(3) {
+            for client in &mut clients[3..] {
+                client.read(1 + dice.roll(3000));
+            }
+        }
+    }
+    hub.close();
+    let expected: Vec<_> = bodies
+        .iter_mut()
+        .map(|body| [HEAD.as_bytes(), &drain(body).0].concat())
+        .collect();
+    drop(bodies);
+    eventually("all streams to end", || {
+        for client in &mut clients {
+            client.read(1 + dice.roll(5000));
+        }
+        clients.iter().all(|client| client.ended.is_some())
+    });
+    for (number, client) in clients.iter().enumerate() {
+        assert_eq!(client.ended, Some(Ended::InOrder));
+        same_bytes(&client.received, &expected[number % 3]);
         assert_eq!(rig.ended(client.id()), CloseReason::TopicClosed);
     }
     rig.emptied(&hub);

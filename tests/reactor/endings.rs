@@ -2,9 +2,11 @@
 
 use std::io::Write as _;
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use fanfare::{CloseReason, Hub, Reactor};
+use fanfare::{CloseReason, EndReason, Hub, Reactor};
 
 use crate::common::{Got, event, events, eventually};
 use crate::net::{Client, Ended, Follower, HEAD, Rig, beside_others, publish};
@@ -311,4 +313,104 @@ fn what_a_client_has_sent_does_not_cost_it_the_end_of_its_stream() {
         assert_eq!(client.read_to_end(), Ended::InOrder);
         assert_eq!(client.got(), [event("all there is"), Got::End]);
     }
+}
+
+// ------------------------------------------------------------------------------------------------ from outside
+
+/// Ended while they are adopted, while they are served, while they go: each has one reason, and an ended one that takes bytes is
+/// told so last.
+#[test]
+fn ends_at_any_moment_reach_their_connections() {
+    let _turn = beside_others();
+    let hub = Hub::builder().retain_events(1 << 16).build().unwrap();
+    let rig = Rig::new(2);
+    let notice = format!("\n\n: {}\n\n", EndReason::Replaced);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while !stop.load(Ordering::SeqCst) {
+                publish(&hub, "t", &number.to_string());
+                number += 1;
+                thread::yield_now();
+            }
+        });
+        for round in 0..300 {
+            let mut subscription = hub.subscribe("t").unwrap();
+            let handle = subscription.end_handle();
+            let ender = handle.clone();
+            let mut client = thread::scope(|scope| {
+                if round % 3 == 0 {
+                    scope.spawn(|| assert!(ender.end(EndReason::Replaced)));
+                }
+                rig.connect(subscription.into_sse())
+            });
+            if round % 3 > 0 {
+                client.read_until(HEAD.len() + 3);
+            }
+            if round % 3 == 1 {
+                assert!(handle.end(EndReason::Replaced));
+            }
+            if round % 3 == 2 {
+                // Either of them may be the first.
+                drop(client.socket.shutdown(Shutdown::Write));
+                handle.end(EndReason::Replaced);
+                assert!(matches!(
+                    rig.ended(client.id()),
+                    CloseReason::PeerClosed | CloseReason::Ended(EndReason::Replaced)
+                ));
+                continue;
+            }
+            assert_eq!(
+                rig.ended(client.id()),
+                CloseReason::Ended(EndReason::Replaced)
+            );
+            assert_eq!(client.read_to_end(), Ended::InOrder);
+            assert!(client.received.ends_with(notice.as_bytes()));
+            assert!(!handle.end(EndReason::Requested));
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    rig.emptied(&hub);
+    assert!(rig.reactor.stats().ended >= 200);
+}
+
+/// A crowd that is ended as a whole, some of it behind, while another one goes on.
+#[test]
+fn many_are_ended_and_the_others_go_on() {
+    let _turn = beside_others();
+    let hub = Hub::builder().retain_bytes(1 << 24).build().unwrap();
+    let rig = small_buffers();
+    let mut witness = Follower::follow(&rig, &hub, "t");
+    let mut handles = Vec::new();
+    let mut clients: Vec<_> = (0..200)
+        .map(|number| {
+            let mut subscription = hub.subscribe("t").unwrap();
+            handles.push(subscription.end_handle());
+            if number < 50 {
+                rig.connect_small(subscription.into_sse())
+            } else {
+                rig.connect(subscription.into_sse())
+            }
+        })
+        .collect();
+    publish(&hub, "t", &format!("p 0 {}", "x".repeat(60_000)));
+    witness.reach(1);
+    for handle in &handles {
+        assert!(handle.end(EndReason::Unregistered));
+    }
+    publish(&hub, "t", "p 1");
+    witness.reach(2);
+    let notice = format!("\n\n: {}\n\n", EndReason::Unregistered);
+    for client in &mut clients {
+        assert_eq!(client.read_to_end(), Ended::InOrder);
+        assert!(client.received.ends_with(notice.as_bytes()));
+        assert!(!String::from_utf8_lossy(&client.received).contains("p 1"));
+        let reason = CloseReason::Ended(EndReason::Unregistered);
+        assert_eq!(rig.ended(client.id()), reason);
+    }
+    assert_eq!(rig.reactor.stats().ended, 200);
+    assert_eq!(rig.reason(witness.client.id()), None);
+    drop(witness);
+    rig.emptied(&hub);
 }

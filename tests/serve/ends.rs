@@ -5,7 +5,10 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use fanfare::{AdoptError, CloseReason, Event, Hub, LagPolicy, Reactor, ReactorBuilder};
+use fanfare::{
+    AdoptError, CloseReason, EndReason, Envelope, Event, Hub, LagPolicy, Reactor, ReactorBuilder,
+    Sse,
+};
 
 use crate::common::{BOUND, eventually};
 
@@ -27,6 +30,14 @@ fn setting() -> Setting {
 
 fn setting_with(
     policy: LagPolicy,
+    set_up: impl FnOnce(ReactorBuilder) -> ReactorBuilder,
+) -> Setting {
+    let sse = |hub: &Hub| hub.subscribe("a").unwrap().lag_policy(policy).into_sse();
+    setting_of(sse, set_up)
+}
+
+fn setting_of(
+    sse: impl FnOnce(&Hub) -> Sse,
     set_up: impl FnOnce(ReactorBuilder) -> ReactorBuilder,
 ) -> Setting {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -51,9 +62,7 @@ fn setting_with(
         .build()
         .unwrap();
     let (client, socket) = pair();
-    let subscription = hub.subscribe("a").unwrap();
-    let sse = subscription.lag_policy(policy).into_sse();
-    reactor.adopt(socket, "the head\n", sse).unwrap();
+    reactor.adopt(socket, "the head\n", sse(&hub)).unwrap();
     let mut setting = Setting {
         reactor,
         reasons,
@@ -93,6 +102,12 @@ impl Setting {
             (CloseReason::TooMuchInput, stats.too_much_input),
             (CloseReason::Shutdown, stats.shut_down),
         ];
+        let ended = matches!(expected, CloseReason::Ended(_));
+        assert_eq!(stats.ended, u64::from(ended));
+        let lagged = expected == CloseReason::Lagged;
+        eventually("the hub's count", || {
+            self.hub.stats().lagged == u64::from(lagged)
+        });
         assert_eq!(stats.adopted, 1);
         for (reason, count) in counts {
             assert_eq!(count, u64::from(reason == expected), "{reason:?}");
@@ -180,4 +195,94 @@ fn the_reactor_is_shut_down() {
     let sse = setting.hub.subscribe("a").unwrap().into_sse();
     let refused = setting.reactor.adopt(pair().1, "", sse);
     assert!(matches!(refused, Err(AdoptError::ShutDown)), "{refused:?}");
+}
+
+/// In sync, and behind with an event in the middle: nothing new begins, and the client learns why.
+#[test]
+fn it_is_ended_from_outside() {
+    for behind in [false, true] {
+        let (mut handle, reason) = (None, EndReason::Replaced);
+        let mut setting = setting_of(
+            |hub| {
+                let mut subscription = hub.subscribe("a").unwrap();
+                handle = Some(subscription.end_handle());
+                subscription.into_sse()
+            },
+            |reactor| reactor,
+        );
+        let handle = handle.unwrap();
+        let text = "x".repeat(512 * 1024);
+        if behind {
+            assert!(setting.hub.publish("a", Event::text(&text)).is_ok());
+            // The first of it: the rest has no room yet.
+            let mut some = [0; 100];
+            setting.client.read_exact(&mut some).unwrap();
+            assert!(setting.hub.publish("a", Event::text(&text)).is_ok());
+        }
+        assert!(handle.end(reason));
+        let mut rest = String::new();
+        setting.client.read_to_string(&mut rest).unwrap();
+        assert!(
+            rest.ends_with(&format!("\n\n: {reason}\n\n")),
+            "{}",
+            rest.len()
+        );
+        assert_eq!(rest.len() > text.len(), behind);
+        assert!(rest.len() < 2 * text.len(), "the second one was not begun");
+        setting.ends(CloseReason::Ended(reason));
+        assert!(!handle.end(reason), "it is gone");
+    }
+}
+
+#[test]
+fn it_was_ended_before_it_came() {
+    let mut setting = setting_of(
+        |hub| {
+            let mut subscription = hub.subscribe("a").unwrap();
+            assert!(subscription.end_handle().end(EndReason::Unregistered));
+            subscription.into_sse().with(hub.subscribe("b").unwrap())
+        },
+        |reactor| reactor,
+    );
+    let mut rest = String::new();
+    setting.client.read_to_string(&mut rest).unwrap();
+    let notice = format!(": {}\n\n", EndReason::Unregistered);
+    assert!(rest.ends_with(&notice), "{rest:?}");
+    setting.ends(CloseReason::Ended(EndReason::Unregistered));
+}
+
+/// Each topic in its own envelope, small and large, until the topics end.
+#[test]
+fn what_came_before_the_end_was_wrapped() {
+    let mut setting = setting_of(
+        |hub| {
+            let envelope = |id| Envelope::new(format!("{{\"id\":{id},\"is\":"), "}").unwrap();
+            let first = hub.subscribe("a").unwrap().envelope(envelope(1));
+            let second = hub.subscribe("b").unwrap().envelope(envelope(2));
+            first.into_sse().with(second)
+        },
+        |reactor| reactor,
+    );
+    let mut expected = Vec::new();
+    for number in 0..300 {
+        let text = if number == 100 {
+            "x".repeat(100_000)
+        } else {
+            number.to_string()
+        };
+        for (id, key) in [(1, "a"), (2, "b")] {
+            assert!(setting.hub.publish(key, Event::json(&text)).is_ok());
+            expected.push(format!("data: {{\"id\":{id},\"is\":\"{text}\"}}"));
+        }
+    }
+    setting.hub.close();
+    let mut rest = String::new();
+    setting.client.read_to_string(&mut rest).unwrap();
+    for id in [1, 2] {
+        let of_topic = |line: &&str| line.starts_with(&format!("data: {{\"id\":{id},"));
+        let got = rest.lines().filter(of_topic);
+        let all = expected.iter().map(String::as_str).filter(of_topic);
+        assert!(got.eq(all), "topic {id}");
+    }
+    setting.ends(CloseReason::TopicClosed);
 }

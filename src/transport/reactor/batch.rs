@@ -1,13 +1,16 @@
 //! Frames of one range of offsets, gathered once for all connections that stand at its beginning.
 //!
 //! **Role.** A [`Batch`] is the bytes of one write, and where each entry in them ends: so a connection whose socket
-//! took a part of it knows which offset it stands at and what is left of the entry in the middle.
+//! took a part of it knows which offset it stands at and what is left of the entry in the middle. A [`View`](super::view::View)
+//! is what one connection gets of it: from some entry on, and with its envelope around each payload.
 //!
 //! **Invariant.** B1: an entry is a notice (of lag, or a sign of life) or one frame; notices come first, and the frames
 //! have offsets without gaps. So the place after an entry follows from its number.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
+use super::connection::Rest;
+use crate::ending::EndReason;
 use crate::log::{Reader, Step};
 use crate::position::{Position, State};
 use crate::sync::epoch;
@@ -26,8 +29,7 @@ pub(super) struct Batch {
     copied: BytesMut,
     /// Instead of `copied`: one large frame.
     shared: Option<Bytes>,
-    /// Where each entry ends.
-    ends: Vec<u32>,
+    entries: Vec<Entry>,
     notices: usize,
     /// Where a reader stands before the batch.
     from: u64,
@@ -39,6 +41,14 @@ pub(super) struct Batch {
     end: Option<End>,
 }
 
+/// Places in the bytes of a batch.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    end: u32,
+    /// Where the payload of a frame begins.
+    payload: u32,
+}
+
 /// Why a stream ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -48,12 +58,16 @@ pub(super) enum End {
     Lagged,
     /// Nothing was published for too long.
     Idle,
+    /// It was ended from outside, and the client is yet to be told.
+    Ending(EndReason),
+    /// The same, and it is told in what is left to be sent.
+    Ended(EndReason),
 }
 
 /// What is left of an entry that was sent in part, and the offset after it.
 #[derive(Debug)]
 pub(super) struct Cut {
-    pub(super) rest: Bytes,
+    pub(super) rest: Rest,
     pub(super) offset: u64,
     /// Whether nothing follows the entry.
     pub(super) end: Option<End>,
@@ -77,6 +91,30 @@ impl Batch {
         self.end
     }
 
+    pub(super) fn shared(&self) -> Option<&Bytes> {
+        self.shared.as_ref()
+    }
+
+    /// How many it has.
+    pub(super) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn has_frames(&self) -> bool {
+        self.entries.len() > self.notices
+    }
+
+    /// How many frames come before an entry.
+    pub(super) fn frames_before(&self, entry: usize) -> usize {
+        entry.saturating_sub(self.notices)
+    }
+
+    /// Where the payload of an entry begins, in bytes, if it is a frame.
+    pub(super) fn payload_of(&self, entry: usize) -> Option<usize> {
+        let entry = self.entries.get(entry).filter(|_| entry >= self.notices)?;
+        Some(entry.payload as usize)
+    }
+
     /// Whether it is a sign of life and nothing else.
     pub(super) fn is_heartbeat(&self) -> bool {
         self.from == self.to && self.notices == 1 && self.end.is_none()
@@ -93,7 +131,7 @@ impl Batch {
     fn reset(&mut self, offset: u64) {
         self.copied.clear();
         self.shared = None;
-        self.ends.clear();
+        self.entries.clear();
         self.notices = 0;
         (self.from, self.first, self.to) = (offset, offset, offset);
         self.end = None;
@@ -103,8 +141,16 @@ impl Batch {
         clippy::cast_possible_truncation,
         reason = "a frame is below 4 GiB and alone in its batch if it is large"
     )]
-    fn end_entry(&mut self) {
-        self.ends.push(self.bytes().len() as u32);
+    fn end_entry(&mut self, payload: usize) {
+        self.entries.push(Entry {
+            end: self.bytes().len() as u32,
+            payload: payload as u32,
+        });
+    }
+
+    /// A notice has no payload.
+    fn end_notice(&mut self) {
+        self.end_entry(0);
     }
 
     /// A sign of life for readers at `offset`.
@@ -112,7 +158,7 @@ impl Batch {
         self.reset(offset);
         self.copied.put_slice(HEARTBEAT);
         self.notices = 1;
-        self.end_entry();
+        self.end_notice();
     }
 
     /// The end of a stream, for readers at `offset`.
@@ -140,7 +186,7 @@ impl Batch {
                 position.on_lag.notices,
             );
             self.notices = 1;
-            self.end_entry();
+            self.end_notice();
             self.first = position.offset();
             if position.state.is_ended() {
                 self.end = Some(End::Lagged);
@@ -155,15 +201,16 @@ impl Batch {
                     break;
                 };
                 let large = frame.len() >= SHARE_BYTES;
-                if large && !self.ends.is_empty() {
+                if large && !self.entries.is_empty() {
                     break;
                 }
+                let payload = self.copied.len() + frame.prefix_at();
                 if large {
                     self.shared = Some(frame.to_bytes());
                 } else {
                     self.copied.put_slice(frame.as_sse());
                 }
-                self.end_entry();
+                self.end_entry(payload);
                 // What was seen under this pin is there under this pin.
                 let _ = reader.step_in_order();
                 if large {
@@ -176,7 +223,7 @@ impl Batch {
     }
 
     /// The part for a reader that stands at `offset`, if that is a place between two entries of this batch and no
-    /// notice is missed by beginning there: how many bytes come before it.
+    /// notice is missed by beginning there: how many entries come before it.
     pub(super) fn skip_to(&self, offset: u64) -> Option<usize> {
         if offset == self.from && (self.notices == 0 || offset < self.first) {
             return Some(0);
@@ -185,40 +232,18 @@ impl Batch {
             return None;
         }
         let before = usize::try_from(offset - self.first).ok()? + self.notices;
-        match before.checked_sub(1) {
-            None => Some(0),
-            Some(last) => self.ends.get(last).map(|&end| end as usize),
-        }
+        (before <= self.entries.len()).then_some(before)
     }
 
-    /// Where a reader stands whose socket took `sent` bytes, fewer than all.
-    pub(super) fn cut(&self, sent: usize) -> Cut {
-        // The first entry that is not sent whole.
-        let entry = self.ends.partition_point(|&end| end as usize <= sent);
-        let begin = entry
+    /// Where an entry begins, in bytes; where the last one ends, for the one after it.
+    pub(super) fn begin_of(&self, entry: usize) -> usize {
+        entry
             .checked_sub(1)
-            .map_or(0, |before| self.ends[before] as usize);
-        if begin == sent {
-            // Between two entries.
-            return Cut {
-                rest: Bytes::new(),
-                offset: self.offset_after(entry),
-                end: None,
-            };
-        }
-        let rest = sent..self.ends[entry] as usize;
-        Cut {
-            rest: match &self.shared {
-                Some(shared) => shared.slice(rest),
-                None => Bytes::copy_from_slice(&self.copied[rest]),
-            },
-            offset: self.offset_after(entry + 1),
-            end: self.end.filter(|_| entry + 1 == self.ends.len()),
-        }
+            .map_or(0, |before| self.entries[before].end as usize)
     }
 
     /// The offset after so many entries.
-    fn offset_after(&self, entries: usize) -> u64 {
+    pub(super) fn offset_after(&self, entries: usize) -> u64 {
         match entries.checked_sub(self.notices) {
             _ if entries == 0 => self.from,
             None | Some(0) => self.first,

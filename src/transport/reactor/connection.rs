@@ -4,10 +4,11 @@
 //! own: it stands where its topic stands. One whose socket was full is *behind* in all of its topics, and only then has
 //! a place in each, what is left of the entry in the middle, and a deadline.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use smallvec::SmallVec;
 
 use super::batch::End;
+use super::view::{Pieces, push};
 use crate::position::Position;
 use crate::subscription::Subscription;
 
@@ -40,7 +41,7 @@ pub(super) struct Connection<S> {
 pub(super) enum State<S> {
     /// In sync on one topic, whose member holds the socket.
     One(Place),
-    /// In sync on several topics.
+    /// In sync on several topics, or with an envelope.
     Many(Box<Many<S>>),
     Behind(Box<Behind<S>>),
 }
@@ -49,13 +50,15 @@ pub(super) enum State<S> {
 pub(super) struct Many<S> {
     pub(super) socket: S,
     pub(super) places: Vec<Place>,
+    /// Whether one of its topics has an envelope.
+    pub(super) wrapped: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Behind<S> {
     pub(super) socket: S,
     /// What is left of the entry in the middle, or of the opening.
-    pub(super) rest: Bytes,
+    pub(super) rest: Rest,
     pub(super) streams: SmallVec<[Stream; 1]>,
     /// The tick at which the socket last took a byte.
     pub(super) progress: u64,
@@ -63,6 +66,8 @@ pub(super) struct Behind<S> {
     pub(super) queued: bool,
     /// Whether it stands in the `ahead` of a crowd: it waits for nothing but that crowd's subscription.
     pub(super) waits: bool,
+    /// Whether one of its topics has an envelope.
+    pub(super) wrapped: bool,
     /// The connection ends when `rest` is sent.
     pub(super) end: Option<End>,
 }
@@ -74,4 +79,57 @@ pub(super) struct Stream {
     pub(super) position: Position,
     /// Of one that has not caught up since it came: keeps for it what it has not read.
     pub(super) own: Option<Subscription>,
+}
+
+/// Bytes that must follow what a socket took. Those of a large frame are shared with others.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    first: Bytes,
+    /// Of a large frame in an envelope: what comes next.
+    next: Option<Box<[Bytes; 2]>>,
+}
+
+impl From<Bytes> for Rest {
+    fn from(first: Bytes) -> Self {
+        Self { first, next: None }
+    }
+}
+
+impl Rest {
+    /// A large frame in its envelope.
+    pub(super) fn wrapped(head: Bytes, payload: Bytes, tail: Bytes) -> Self {
+        Self {
+            first: head,
+            next: Some(Box::new([payload, tail])),
+        }
+    }
+
+    /// In bytes.
+    pub(super) fn len(&self) -> usize {
+        let next = self.next.iter().flat_map(|next| next.iter());
+        self.first.len() + next.map(Bytes::len).sum::<usize>()
+    }
+
+    /// All of it, if that is one piece.
+    pub(super) fn in_one(&self) -> Option<&[u8]> {
+        self.next.is_none().then_some(&self.first)
+    }
+
+    pub(super) fn pieces<'a>(&'a self, into: &mut Pieces<'a>) {
+        push(into, &self.first);
+        for next in self.next.iter().flat_map(|next| next.iter()) {
+            push(into, next);
+        }
+    }
+
+    /// So many bytes were sent, not more than there are.
+    pub(super) fn advance(&mut self, mut sent: usize) {
+        let next = self.next.iter_mut().flat_map(|next| next.iter_mut());
+        for piece in std::iter::once(&mut self.first).chain(next) {
+            let of_it = sent.min(piece.len());
+            piece.advance(of_it);
+            sent -= of_it;
+        }
+        debug_assert!(sent == 0, "no more than there is");
+    }
 }

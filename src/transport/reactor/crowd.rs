@@ -23,11 +23,12 @@ use super::batch::{Batch, End};
 use super::connection::Key;
 use super::inbox::Clear;
 use super::socket::Socket;
+use super::view::View;
 use crate::position::Position;
 use crate::subscription::{Readiness, Subscription};
 use crate::sync::HostArc;
 
-/// A member in sync. It has the socket, unless the connection has several topics.
+/// A member in sync. It has the socket, unless the connection has several topics or an envelope.
 #[derive(Debug)]
 pub(super) struct Member<S> {
     pub(super) socket: Option<S>,
@@ -128,13 +129,15 @@ pub(super) enum Stop {
 pub(super) enum Sent {
     /// All of it, and the stream ends here.
     Last(End),
-    /// So many bytes, fewer than all.
+    /// So many bytes, fewer than all: the socket is full.
     Part(usize),
+    /// So many bytes, fewer than all: there is more than goes into one send.
+    More(usize),
     Failed(io::Error),
 }
 
 /// Sends a batch. `None`: all of it, and the stream goes on.
-pub(super) fn send<S: Socket>(socket: &mut S, batch: &Batch) -> Option<Sent> {
+fn send<S: Socket>(socket: &mut S, batch: &Batch) -> Option<Sent> {
     let bytes = batch.bytes();
     loop {
         let sent = if bytes.is_empty() {
@@ -145,14 +148,35 @@ pub(super) fn send<S: Socket>(socket: &mut S, batch: &Batch) -> Option<Sent> {
         return match sent {
             Ok(sent) if sent == bytes.len() => batch.end().map(Sent::Last),
             Ok(sent) => Some(Sent::Part(sent)),
-            Err(error) => match error.kind() {
-                io::ErrorKind::Interrupted => continue,
-                // A full socket needs no sign of life.
-                io::ErrorKind::WouldBlock if batch.is_heartbeat() => None,
-                io::ErrorKind::WouldBlock => Some(Sent::Part(0)),
-                _ => Some(Sent::Failed(error)),
-            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => not_sent(error, batch),
         };
+    }
+}
+
+/// Sends what a connection gets of a batch that has its socket elsewhere. `None`: as for [`send`].
+pub(super) fn send_view<S: Socket>(socket: &mut S, view: &View<'_>) -> Option<Sent> {
+    let batch = view.batch();
+    if view.plain().is_some() {
+        return send(socket, batch);
+    }
+    loop {
+        return match view.send(socket) {
+            Ok((_, sent)) if sent == view.len() => batch.end().map(Sent::Last),
+            Ok((tried, sent)) if sent == tried => Some(Sent::More(sent)),
+            Ok((_, sent)) => Some(Sent::Part(sent)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => not_sent(error, batch),
+        };
+    }
+}
+
+fn not_sent(error: io::Error, batch: &Batch) -> Option<Sent> {
+    match error.kind() {
+        // A full socket needs no sign of life.
+        io::ErrorKind::WouldBlock if batch.is_heartbeat() => None,
+        io::ErrorKind::WouldBlock => Some(Sent::Part(0)),
+        _ => Some(Sent::Failed(error)),
     }
 }
 

@@ -20,6 +20,7 @@ use super::connection::Key;
 use super::inbox::{Inbox, Rouse, Signal};
 use super::shard::{Joiner, Limits, Shard};
 use super::totals::Teller;
+use crate::ending::Spot;
 use crate::sync::{HostArc, Ordering, fence};
 use crate::unwind::FirstPanic;
 
@@ -35,6 +36,8 @@ const CLOSES_PER_TURN: usize = 1024;
 #[derive(Debug)]
 pub(super) enum Command {
     Join(Box<Joiner<TcpStream>>),
+    /// A connection was ended from outside.
+    End(Key),
     Shutdown,
 }
 
@@ -48,6 +51,18 @@ impl Rouse for WakePoll {
 }
 
 pub(super) type ShardInbox = Inbox<Command, WakePoll>;
+
+/// Where a connection is found that is ended from outside.
+struct ConnectionSpot {
+    inbox: HostArc<ShardInbox>,
+    key: Key,
+}
+
+impl Spot for ConnectionSpot {
+    fn reach(&self) {
+        self.inbox.command(Command::End(self.key));
+    }
+}
 
 pub(super) struct Driver {
     poll: Poll,
@@ -81,11 +96,18 @@ impl Driver {
         let inbox = Inbox::new(WakePoll(mio::Waker::new(poll.registry(), WAKER)?));
         let signals = HostArc::clone(&inbox);
         let make_signal = move |topic| Signal::new(&signals, topic).for_shard();
+        let commands = HostArc::clone(&inbox);
+        let make_spot = move |key| -> HostArc<dyn Spot> {
+            HostArc::new(ConnectionSpot {
+                inbox: HostArc::clone(&commands),
+                key,
+            })
+        };
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
             inbox,
-            shard: Shard::new(limits, Box::new(make_signal)),
+            shard: Shard::new(limits, Box::new(make_signal), Box::new(make_spot)),
             teller,
             begin: Instant::now(),
             tick,
@@ -141,8 +163,7 @@ impl Driver {
     /// Closes what came too late.
     fn refuse(&self, command: Command) {
         if let Command::Join(joiner) = command {
-            let id = joiner.id;
-            drop(joiner);
+            let id = joiner.refuse();
             self.teller.tell(id, CloseReason::Shutdown);
         }
     }
@@ -194,6 +215,7 @@ impl Driver {
             match self.inbox.next_command() {
                 None => break,
                 Some(Command::Shutdown) => self.stopping = true,
+                Some(Command::End(key)) => self.shard.end(key),
                 Some(command @ Command::Join(_)) if self.stopping => self.refuse(command),
                 Some(Command::Join(joiner)) => {
                     let registry = self.poll.registry();

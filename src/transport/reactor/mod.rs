@@ -21,6 +21,8 @@ mod crowd;
 mod driver;
 #[cfg(all(unix, not(fanfare_tasks)))]
 mod inbox;
+#[cfg(test)]
+mod kept_tests;
 #[cfg(all(unix, not(fanfare_tasks)))]
 mod shard;
 #[cfg(all(unix, not(fanfare_tasks)))]
@@ -34,6 +36,8 @@ mod tasks;
 #[cfg(test)]
 #[cfg(all(unix, not(fanfare_tasks)))]
 mod tests;
+#[cfg(all(unix, not(fanfare_tasks)))]
+mod view;
 #[cfg(all(unix, not(fanfare_tasks)))]
 mod wheel;
 
@@ -198,8 +202,13 @@ pub enum AdoptError {
 ///
 /// # Delivery
 ///
-/// As on the task path: see [`Sse`]. What a client sends is dropped, and one that sends more than 64 KiB is closed. One that
-/// closes its sending side is taken for gone.
+/// As on the task path: see [`Sse`]. The event stays shared also if a connection has an [`Envelope`](crate::Envelope)
+/// around it: the system gathers the parts. A connection that is [ended from outside](crate::EndHandle) gets the rest of
+/// an event that was begun and the last comment, and is closed when its socket has taken both, or by the
+/// [`stall_timeout`](ReactorBuilder::stall_timeout).
+///
+/// What a client sends is dropped, and one that sends more than 64 KiB is closed. One that closes its sending side is
+/// taken for gone.
 ///
 /// # Examples
 ///

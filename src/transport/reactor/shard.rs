@@ -7,16 +7,20 @@
 //! falls behind: it leaves its crowds with a place of its own, and goes on from the log when the socket takes bytes again.
 //! When it stands where its topics' subscriptions stand, it joins them again. New connections begin as if behind.
 //!
-//! **Invariants.** Those of [`connection`](super::connection) and [`crowd`](super::crowd), and S1: no more is done in a
-//! turn than the budgets allow, whatever is published and whoever can go on; what is left stands in a queue.
+//! A connection that was ended from outside is told so last, as soon as its socket takes it.
+//!
+//! **Invariants.** Those of [`connection`](super::connection), [`crowd`](super::crowd) and `belongings`, and S1: no more
+//! is done in a turn than the budgets allow, whatever is published and whoever can go on; what is left stands in a queue.
 
 mod behind;
+mod belongings;
 mod serving;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::task::Waker;
 
+use belongings::{Belongings, let_go};
 use bytes::Bytes;
 use slab::Slab;
 use smallvec::SmallVec;
@@ -24,11 +28,12 @@ use smallvec::SmallVec;
 use super::CloseReason;
 use super::MAX_RECEIVED_BYTES;
 use super::batch::{Batch, End};
-use super::connection::{Behind, Connection, Key, Place, State, Stream};
+use super::connection::{Behind, Connection, Key, Place, Rest, State, Stream};
 use super::crowd::{Crowd, Member, Moved};
 use super::inbox::Clear;
 use super::socket::Socket;
 use super::wheel::Wheel;
+use crate::ending::{EndReason, Spot};
 use crate::position::OnLag;
 use crate::subscription::Subscription;
 use crate::sync::{Arc, HostArc};
@@ -43,6 +48,17 @@ pub(super) struct Joiner<S> {
     /// What is sent first.
     pub(super) first: Bytes,
     pub(super) subscriptions: SmallVec<[Subscription; 1]>,
+}
+
+impl<S> Joiner<S> {
+    /// Closes what does not come in. Tells which it was.
+    pub(super) fn refuse(self) -> u64 {
+        drop(self.socket);
+        for subscription in self.subscriptions {
+            let_go(subscription);
+        }
+        self.id
+    }
 }
 
 /// A connection that is gone.
@@ -73,9 +89,13 @@ enum Timer {
 /// Makes the signal of a topic that the shard numbers so.
 type MakeSignal = Box<dyn Fn(u64) -> (Waker, HostArc<dyn Clear>) + Send>;
 
+/// Makes the spot at which a connection is found that is ended from outside: it has [`Shard::end`] called.
+type MakeSpot = Box<dyn Fn(Key) -> HostArc<dyn Spot> + Send>;
+
 pub(super) struct Shard<S> {
     limits: Limits,
     make_signal: MakeSignal,
+    make_spot: MakeSpot,
     connections: Slab<Connection<S>>,
     crowds: Slab<(u32, Crowd<S>)>,
     /// Which crowd reads a topic, for each way to tell of lag.
@@ -95,6 +115,7 @@ pub(super) struct Shard<S> {
     spare: Vec<Box<Batch>>,
     /// How far the connections were closed, when all are.
     closed_below: usize,
+    belongings: Belongings,
     /// Who is gone since the driver last asked.
     pub(super) gone: Vec<Gone>,
 }
@@ -117,10 +138,11 @@ const fn narrow(index: usize) -> u32 {
 }
 
 impl<S: Socket> Shard<S> {
-    pub(super) fn new(limits: Limits, make_signal: MakeSignal) -> Self {
+    pub(super) fn new(limits: Limits, make_signal: MakeSignal, make_spot: MakeSpot) -> Self {
         Self {
             limits,
             make_signal,
+            make_spot,
             connections: Slab::new(),
             crowds: Slab::new(),
             by_topic: HashMap::new(),
@@ -133,6 +155,7 @@ impl<S: Socket> Shard<S> {
             recent: (u64::MAX, Box::default()),
             spare: Vec::new(),
             closed_below: 0,
+            belongings: Belongings::default(),
             gone: Vec::new(),
         }
     }
@@ -187,26 +210,36 @@ impl<S: Socket> Shard<S> {
                 id: joiner.id,
                 reason: CloseReason::Failed(error.kind()),
             });
-            // As in `count_out`.
-            FirstPanic::default().run(move || drop(joiner));
+            joiner.refuse();
             return;
         }
         let mut streams = SmallVec::<[Stream; 1]>::new();
         let mut end = None;
+        let mut wrapped = false;
         for mut subscription in joiner.subscriptions.drain(..) {
-            if subscription.is_ended() {
+            if let Some(reason) = subscription.end_reason() {
                 // It was read before it came here.
-                if !subscription.topic().log.is_closed() {
-                    end = Some(End::Lagged);
+                if reason != EndReason::TopicClosed || subscription.is_ended_from_outside() {
+                    end = end.or(Some(End::Ending(reason)));
                 }
-                // As in `count_out`.
-                FirstPanic::default().run(move || drop(subscription));
+                let_go(subscription);
                 continue;
             }
             let topic = self.crowd_of(&subscription);
             if streams.iter().any(|stream| stream.topic == topic) {
-                // Its drop counts it out. The topic is read once.
+                // The topic is read once.
+                let_go(subscription);
                 continue;
+            }
+            if let Some(belonging) = subscription.take_belonging() {
+                let (has_envelope, ended) = self.take_over(key, topic, belonging);
+                wrapped |= has_envelope;
+                if let Some(reason) = ended {
+                    end = end.or(Some(End::Ending(reason)));
+                    if reason == EndReason::Lagged {
+                        self.count_lagged(topic);
+                    }
+                }
             }
             subscription.hand_over_count();
             if let Some(crowd) = self.crowd(topic) {
@@ -228,11 +261,12 @@ impl<S: Socket> Shard<S> {
             timed: false,
             state: State::Behind(Box::new(Behind {
                 socket: joiner.socket,
-                rest: joiner.first,
+                rest: Rest::from(joiner.first),
                 streams,
                 progress: self.now,
                 queued: false,
                 waits: false,
+                wrapped,
                 end,
             })),
         });
@@ -434,6 +468,10 @@ impl<S: Socket> Shard<S> {
             id: connection.id,
             reason,
         });
+        let belongings = self.belongings.take(key.index);
+        for (_, belonging) in &belongings {
+            belonging.unhand();
+        }
         let flush = reason.is_ours();
         match connection.state {
             State::One(place) => {
@@ -463,6 +501,17 @@ impl<S: Socket> Shard<S> {
                     self.count_out(stream.topic);
                 }
             }
+        }
+        // B2
+        for (_, belonging) in belongings {
+            belonging.let_go();
+        }
+    }
+
+    /// A reader of a topic has ended because it lagged.
+    fn count_lagged(&mut self, topic: u32) {
+        if let Some(crowd) = self.crowd(topic) {
+            crowd.feed.topic().shared.lagged.add(1);
         }
     }
 
@@ -512,7 +561,7 @@ impl CloseReason {
     const fn is_ours(self) -> bool {
         matches!(
             self,
-            Self::Idle | Self::Lagged | Self::TopicClosed | Self::Shutdown
+            Self::Idle | Self::Lagged | Self::TopicClosed | Self::Ended(_) | Self::Shutdown
         )
     }
 }
@@ -523,6 +572,7 @@ impl From<End> for CloseReason {
             End::Closed => Self::TopicClosed,
             End::Lagged => Self::Lagged,
             End::Idle => Self::Idle,
+            End::Ending(reason) | End::Ended(reason) => Self::of_end(reason),
         }
     }
 }

@@ -158,8 +158,7 @@ impl Engine {
         while let Some(command) = self.inboxes[shard].next_command() {
             match command {
                 Command::Join(joiner) => {
-                    let id = joiner.id;
-                    drop(joiner);
+                    let id = joiner.refuse();
                     let on_close = self.on_close.clone();
                     let totals = HostArc::clone(&self.totals);
                     let teller = Teller {
@@ -169,6 +168,8 @@ impl Engine {
                     };
                     teller.tell(id, CloseReason::Shutdown);
                 }
+                // Its connection closes with the shard.
+                Command::End(_) => {}
                 // The shard's own, which has not come to it yet.
                 Command::Shutdown => {
                     self.inboxes[shard].command(Command::Shutdown);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hint::black_box;
-use std::io;
+use std::io::{self, IoSlice};
 use std::num::NonZeroU32;
 
 use smallvec::smallvec;
@@ -10,6 +10,7 @@ use smallvec::smallvec;
 use super::inbox::{Inbox, Rouse, Signal};
 use super::shard::{Joiner, Limits, Shard};
 use super::socket::Socket;
+use crate::ending::Spot;
 use crate::sync::HostArc;
 use crate::transport::Sse;
 
@@ -23,8 +24,8 @@ impl Socket for Sink {
         Ok(bytes.len())
     }
 
-    fn send_both(&mut self, head: &[u8], tail: &[u8]) -> io::Result<usize> {
-        Ok(self.send(head)? + self.send(tail)?)
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        pieces.iter().map(|piece| self.send(piece)).sum()
     }
 
     fn receive(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -36,6 +37,13 @@ struct NoThread;
 
 impl Rouse for NoThread {
     fn rouse(&self) {}
+}
+
+/// Nobody ends these connections from outside.
+struct Nowhere;
+
+impl Spot for Nowhere {
+    fn reach(&self) {}
 }
 
 /// A shard without a thread and without a kernel.
@@ -62,7 +70,11 @@ impl Default for SimulatedShard {
         };
         let signal = move |topic| Signal::new(&signals, topic).for_shard();
         Self {
-            shard: Shard::new(limits, Box::new(signal)),
+            shard: Shard::new(
+                limits,
+                Box::new(signal),
+                Box::new(|_| HostArc::new(Nowhere)),
+            ),
             inbox,
             joined: 0,
         }

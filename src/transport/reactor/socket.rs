@@ -19,12 +19,12 @@ pub(crate) trait Socket {
     /// `WouldBlock` if nothing fits now; anything else ends the connection.
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Sends what fits of `head` and then of `tail`, in one call.
+    /// Sends what fits of `pieces`, in their order and in one call.
     ///
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    fn send_both(&mut self, head: &[u8], tail: &[u8]) -> io::Result<usize>;
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Takes what has arrived; 0 when the peer has ended.
     ///
@@ -42,10 +42,9 @@ impl Socket for TcpStream {
         self.write(bytes)
     }
 
-    fn send_both(&mut self, head: &[u8], tail: &[u8]) -> io::Result<usize> {
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         // Not `write_vectored`: that is `writev`, which raises SIGPIPE where a program has not had it ignored.
-        let both = [IoSlice::new(head), IoSlice::new(tail)];
-        SockRef::from(&*self).send_vectored_with_flags(&both, NO_SIGNAL)
+        SockRef::from(&*self).send_vectored_with_flags(pieces, NO_SIGNAL)
     }
 
     fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {

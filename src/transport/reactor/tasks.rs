@@ -9,6 +9,8 @@
 //! * T2: no task outlives [`Engine::shutdown`], or the engine, for longer than its next poll.
 //! * T3: nothing waits for a peer for longer than the stall timeout without a byte going out.
 //! * T4: the idle timeout runs only while all that was published is sent, and signs of life do not stop it.
+//! * T5: what subscriptions keep lives until the task ends, and its drop, which is user code, does not keep the connection from
+//!   being counted out for the right reason.
 
 use std::future::{self, poll_fn};
 use std::io::ErrorKind;
@@ -131,16 +133,17 @@ struct Connection {
 
 impl Connection {
     async fn serve(mut self, first: Bytes, sse: Sse, mut stop: watch::Receiver<bool>) {
-        let body = sse.into_body();
+        let mut body = sse.into_body();
         let reason = tokio::select! {
             biased;
             // An error means that the engine is gone.
             _ = stop.wait_for(|stop| *stop) => CloseReason::Shutdown,
-            // Its subscriptions end with it, before the connection is counted out.
-            reason = self.write(first, body) => reason,
+            reason = self.write(first, &mut body) => reason,
             reason = self.watch_peer() => reason,
         };
         self.counted.reason = reason;
+        // Its subscriptions end with it, before the connection is counted out.
+        body.let_go();
         let Self {
             socket, counted, ..
         } = self;
@@ -151,7 +154,7 @@ impl Connection {
     }
 
     /// Sends `first` and the body, to the end.
-    async fn write(&self, first: Bytes, mut body: SseBody) -> CloseReason {
+    async fn write(&self, first: Bytes, body: &mut SseBody) -> CloseReason {
         let mut chunk = first;
         let mut last_event = Instant::now();
         loop {
@@ -161,7 +164,7 @@ impl Connection {
             if let Some(reason) = body.last() {
                 return CloseReason::of_end(reason);
             }
-            let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+            let next = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
             let idle = self.timeouts.idle.map(|idle| last_event + idle);
             chunk = tokio::select! {
                 biased;

@@ -1,8 +1,11 @@
 //! A shard on sockets that take as much as a test wants, beside a model: every connection gets every event of its topics
-//! once, in order, or is told exactly how many it missed.
+//! once, in order and in its envelope, or is told exactly how many it missed; what it keeps is dropped when it is gone.
+
+mod ended;
+mod envelopes;
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +17,9 @@ use super::connection::Key;
 use super::inbox::{Inbox, Rouse, Signal};
 use super::shard::{Gone, Joiner, Limits, Shard};
 use super::socket::Socket;
-use crate::sync::{HostArc, Mutex, MutexGuard};
-use crate::{Event, Hub, LagPolicy};
+use crate::ending::Spot;
+use crate::sync::{AtomicUsize, HostArc, Mutex, MutexGuard, Ordering};
+use crate::{EndHandle, EndReason, Envelope, Event, Hub, LagPolicy};
 
 /// The far end of a simulated socket.
 #[derive(Debug, Default)]
@@ -72,8 +76,10 @@ impl Socket for Near {
         Ok(fits)
     }
 
-    fn send_both(&mut self, head: &[u8], tail: &[u8]) -> io::Result<usize> {
-        self.send(&[head, tail].concat())
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        assert!(pieces.len() <= 512, "half of what systems take");
+        let all: Vec<_> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+        self.send(&all)
     }
 
     fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -93,11 +99,28 @@ impl Rouse for NoThread {
     fn rouse(&self) {}
 }
 
+/// The commands of the inbox are the connections that were ended from outside.
+type SimInbox = Inbox<Key, NoThread>;
+
+struct SimSpot(HostArc<SimInbox>, Key);
+
+impl Spot for SimSpot {
+    fn reach(&self) {
+        self.0.command(self.1);
+    }
+}
+
 struct Rig {
     shard: Shard<Near>,
-    inbox: HostArc<Inbox<(), NoThread>>,
+    inbox: HostArc<SimInbox>,
+    /// Who has the inbox while no connection has a spot.
+    inbox_owners: usize,
     next_id: u64,
+    keys: Vec<(Sim, Key)>,
 }
+
+/// What is sent first.
+const HEAD: &[u8] = b"HEAD\n\n";
 
 const STALL: u64 = 20;
 
@@ -105,6 +128,7 @@ impl Rig {
     fn new() -> Self {
         let inbox = Inbox::new(NoThread);
         let signals = HostArc::clone(&inbox);
+        let commands = HostArc::clone(&inbox);
         let limits = Limits {
             stall: STALL,
             idle: None,
@@ -114,9 +138,12 @@ impl Rig {
             shard: Shard::new(
                 limits,
                 Box::new(move |topic| Signal::new(&signals, topic).for_shard()),
+                Box::new(move |key| HostArc::new(SimSpot(HostArc::clone(&commands), key))),
             ),
+            inbox_owners: HostArc::strong_count(&inbox),
             inbox,
             next_id: 0,
+            keys: Vec::new(),
         }
     }
 
@@ -128,7 +155,7 @@ impl Rig {
             Joiner {
                 id,
                 socket: Near(sim.clone()),
-                first: Bytes::from_static(b"HEAD\n\n"),
+                first: Bytes::from_static(HEAD),
                 subscriptions: SmallVec::from_vec(subscriptions),
             },
             |_, key| {
@@ -136,10 +163,22 @@ impl Rig {
                 Ok(())
             },
         );
-        joined.unwrap()
+        let key = joined.unwrap();
+        self.keys.push((sim.clone(), key));
+        key
+    }
+
+    /// A socket that has room again is told of, also one that is gone.
+    fn writable(&mut self, sim: &Sim) {
+        let is_it = |at: &&(Sim, Key)| HostArc::ptr_eq(&at.0.0, &sim.0);
+        let &(_, key) = self.keys.iter().find(is_it).unwrap();
+        self.shard.writable(key);
     }
 
     fn turn(&mut self) {
+        while let Some(key) = self.inbox.next_command() {
+            self.shard.end(key);
+        }
         while let Some(topic) = self.inbox.next_topic() {
             self.shard.signalled(topic);
         }
@@ -159,11 +198,36 @@ impl Rig {
     }
 }
 
+/// Counts its drop.
+struct Token(HostArc<AtomicUsize>);
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        // Relaxed: a count, on one thread.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What is kept, to be counted.
+fn token() -> (HostArc<AtomicUsize>, Box<Token>) {
+    let drops = HostArc::new(AtomicUsize::new(0));
+    let token = Token(HostArc::clone(&drops));
+    (drops, Box::new(token))
+}
+
+fn count(drops: &AtomicUsize) -> usize {
+    // Relaxed: on one thread.
+    drops.load(Ordering::Relaxed)
+}
+
 /// What one client has received, checked event by event.
 struct Reader {
     /// The next number of each topic.
     next: HashMap<String, u64>,
+    envelopes: HashMap<String, Envelope>,
     missed: u64,
+    /// Whether it was told that it was ended.
+    told: bool,
 }
 
 impl Reader {
@@ -175,6 +239,11 @@ impl Reader {
         });
         while let Some((block, after)) = rest.split_once("\n\n") {
             rest = after;
+            assert!(!self.told, "nothing follows the last comment");
+            if block == format!(": {}", EndReason::Replaced) {
+                self.told = true;
+                continue;
+            }
             let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
             let data = field("data: ").unwrap_or_else(|| panic!("no data in {block:?}"));
             let (epoch, _) = field("id: ").unwrap().split_once('-').unwrap();
@@ -190,6 +259,13 @@ impl Reader {
                 self.missed += missed;
                 continue;
             }
+            let data = match self.envelopes.get(topic) {
+                None => data,
+                Some(envelope) => {
+                    let data = data.strip_prefix(envelope.prefix()).unwrap();
+                    data.strip_suffix(envelope.suffix()).unwrap()
+                }
+            };
             let mut parts = data.split(':');
             assert_eq!(parts.next(), Some(topic.as_str()));
             let number: u64 = parts.next().unwrap().parse().unwrap();
@@ -202,11 +278,28 @@ impl Reader {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Publish { topic: usize, pad: usize },
-    Join { topics: Vec<usize>, room: usize },
-    Leave { who: usize },
-    Break { who: usize },
-    Room { who: usize, bytes: usize },
+    Publish {
+        topic: usize,
+        pad: usize,
+    },
+    Join {
+        topics: Vec<usize>,
+        room: usize,
+        wrapped: bool,
+    },
+    End {
+        who: usize,
+    },
+    Leave {
+        who: usize,
+    },
+    Break {
+        who: usize,
+    },
+    Room {
+        who: usize,
+        bytes: usize,
+    },
     Turn,
     Tick,
 }
@@ -218,8 +311,9 @@ fn op() -> impl Strategy<Value = Op> {
     let room = prop_oneof![3 => 0_usize..200, 2 => Just(1_usize << 40)];
     prop_oneof![
         6 => (0..TOPICS, pad).prop_map(|(topic, pad)| Op::Publish { topic, pad }),
-        4 => (prop::collection::vec(0..TOPICS, 1..3), room)
-            .prop_map(|(topics, room)| Op::Join { topics, room }),
+        4 => (prop::collection::vec(0..TOPICS, 1..3), room, any::<bool>())
+            .prop_map(|(topics, room, wrapped)| Op::Join { topics, room, wrapped }),
+        1 => (0_usize..400).prop_map(|who| Op::End { who }),
         1 => (0_usize..400).prop_map(|who| Op::Leave { who }),
         1 => (0_usize..400).prop_map(|who| Op::Break { who }),
         6 => ((0_usize..400), 1_usize..30_000).prop_map(|(who, bytes)| Op::Room { who, bytes }),
@@ -232,7 +326,19 @@ struct Client {
     sim: Sim,
     key: Key,
     reader: Reader,
+    handles: Vec<EndHandle>,
+    drops: Vec<HostArc<AtomicUsize>>,
+    ended: bool,
     gone: bool,
+}
+
+impl Client {
+    /// What is kept for it is dropped when it is gone.
+    fn check_kept(&self) {
+        for drops in &self.drops {
+            assert_eq!(count(drops), usize::from(self.gone));
+        }
+    }
 }
 
 #[expect(clippy::too_many_lines, reason = "one arm for each operation")]
@@ -256,6 +362,7 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
     let crowd = (0..crowd).map(|_| Op::Join {
         topics: vec![0],
         room: 1 << 40,
+        wrapped: false,
     });
     for op in crowd.chain(ops) {
         match op {
@@ -271,24 +378,60 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
                     published[topic] += 1;
                 }
             }
-            Op::Join { mut topics, room } => {
+            Op::Join {
+                mut topics,
+                room,
+                wrapped,
+            } => {
                 topics.sort_unstable();
                 topics.dedup();
                 let sim = Sim::with_room(room);
-                let subscriptions = topics
-                    .iter()
-                    .map(|topic| hub.subscribe(topic.to_string().as_str()).unwrap())
-                    .collect();
+                let mut envelopes = HashMap::new();
+                let (mut handles, mut drops) = (Vec::new(), Vec::new());
+                let mut subscriptions = Vec::new();
+                for topic in &topics {
+                    let mut subscription = hub.subscribe(topic.to_string().as_str()).unwrap();
+                    if wrapped {
+                        let (prefix, suffix) = [("<", ">"), ("", "]"), ("[", "")][topic % 3];
+                        let prefix = prefix.repeat(clients.len() % 5);
+                        let envelope = Envelope::new(prefix, suffix).unwrap();
+                        envelopes.insert(topic.to_string(), envelope.clone());
+                        subscription = subscription.envelope(envelope);
+                    }
+                    if !clients.len().is_multiple_of(3) {
+                        handles.push(subscription.end_handle());
+                        let (dropped, token) = token();
+                        subscription.keep(token);
+                        drops.push(dropped);
+                    }
+                    subscriptions.push(subscription);
+                }
                 let next = topics.iter().map(|&t| (t.to_string(), published[t]));
                 clients.push(Client {
                     key: rig.join(&sim, subscriptions),
                     sim,
                     reader: Reader {
                         next: next.collect(),
+                        envelopes,
                         missed: 0,
+                        told: false,
                     },
+                    handles,
+                    drops,
+                    ended: false,
                     gone: false,
                 });
+            }
+            Op::End { who } => {
+                let among = clients.len().max(1);
+                if let Some(client) = clients.get_mut(who % among)
+                    && let Some(handle) = client.handles.get(who % 2)
+                {
+                    // With two topics it has two handles.
+                    let ended = handle.end(EndReason::Replaced);
+                    assert!(client.ended || ended != client.gone);
+                    client.ended |= !client.gone;
+                }
             }
             Op::Leave { who } => {
                 let among = clients.len().max(1);
@@ -324,25 +467,20 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
                 rig.shard.tick(now);
             }
         }
-        for gone in rig.shard.gone.drain(..) {
-            let client = &mut clients[usize::try_from(gone.id).unwrap()];
-            match gone.reason {
-                CloseReason::Stalled => {}
-                CloseReason::PeerReset => assert!(client.sim.wire().broken),
-                reason => panic!("{reason:?}"),
-            }
-            client.gone = true;
-        }
+        note_gone(&mut rig, &mut clients);
     }
     for client in clients.iter().filter(|client| !client.gone) {
         client.sim.wire().room = usize::MAX;
         rig.shard.writable(client.key);
     }
     rig.settle();
+    note_gone(&mut rig, &mut clients);
     let mut missed = 0;
     for client in &mut clients {
+        client.check_kept();
         let wire = client.sim.wire();
         let whole = !client.gone && !wire.broken;
+        assert!(!whole || !client.ended, "it is closed when it took all");
         client.reader.check(&wire.received, &epochs, whole);
         if whole {
             for (topic, next) in &client.reader.next {
@@ -354,8 +492,37 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
     }
     while rig.shard.close_some(7, CloseReason::Shutdown) {}
     assert_eq!(hub.subscribers(), 0);
+    for client in &mut clients {
+        client.gone = true;
+        client.check_kept();
+        assert!(
+            client
+                .handles
+                .iter()
+                .all(|it| !it.end(EndReason::Requested))
+        );
+    }
     assert!(clients.iter().all(|client| client.sim.wire().closed));
     missed
+}
+
+/// Who is gone, and whether for a reason.
+fn note_gone(rig: &mut Rig, clients: &mut [Client]) {
+    for gone in rig.shard.gone.drain(..) {
+        let client = &mut clients[usize::try_from(gone.id).unwrap()];
+        match gone.reason {
+            CloseReason::Stalled => {}
+            CloseReason::PeerReset => assert!(client.sim.wire().broken),
+            CloseReason::Ended(EndReason::Replaced) => {
+                assert!(client.ended);
+                let notice = format!(": {}\n\n", EndReason::Replaced);
+                assert!(client.sim.wire().received.ends_with(notice.as_bytes()));
+            }
+            reason => panic!("{reason:?}"),
+        }
+        client.gone = true;
+        client.check_kept();
+    }
 }
 
 /// Miri takes seconds for what otherwise takes microseconds, and has no files.

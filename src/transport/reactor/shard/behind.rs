@@ -8,18 +8,19 @@ use smallvec::SmallVec;
 
 use super::super::CloseReason;
 use super::super::batch::{Batch, Cut, End};
-use super::super::connection::{Behind, Key, Many, Place, State, Stream};
+use super::super::connection::{Behind, Key, Many, Place, Rest, State, Stream};
 use super::super::crowd::{Crowd, Member};
 use super::super::socket::Socket;
+use super::super::view::{Pieces, View, push};
 use super::{Shard, Timer, topic_id};
+use crate::envelope::Envelope;
 use crate::position::{Position, State as Standing};
 use crate::topic::TopicCore;
+use crate::transport::sse::end_notice;
 
 /// What a connection that is behind is to get next.
 struct Next<'a> {
-    batch: &'a Batch,
-    /// How much of it does not concern the connection.
-    skip: usize,
+    view: View<'a>,
     /// Where it stands when it has got all, if the batch was gathered for it.
     position: Option<Position>,
 }
@@ -31,20 +32,21 @@ impl<S: Socket> Shard<S> {
         let Some(connection) = self.connection(key) else {
             return;
         };
-        let (mut socket, places): (_, SmallVec<[Place; 1]>) = match &mut connection.state {
-            State::One(place) => (None, SmallVec::from_buf([*place])),
-            State::Many(_) => {
-                let nowhere = State::One(Place {
-                    topic: u32::MAX,
-                    member: u32::MAX,
-                });
-                match std::mem::replace(&mut connection.state, nowhere) {
-                    State::Many(many) => (Some(many.socket), many.places.into()),
-                    _ => return,
+        let (mut socket, places, wrapped): (_, SmallVec<[Place; 1]>, _) =
+            match &mut connection.state {
+                State::One(place) => (None, SmallVec::from_buf([*place]), false),
+                State::Many(_) => {
+                    let nowhere = State::One(Place {
+                        topic: u32::MAX,
+                        member: u32::MAX,
+                    });
+                    match std::mem::replace(&mut connection.state, nowhere) {
+                        State::Many(many) => (Some(many.socket), many.places.into(), many.wrapped),
+                        _ => return,
+                    }
                 }
-            }
-            State::Behind(_) => return,
-        };
+                State::Behind(_) => return,
+            };
         let timed = std::mem::replace(&mut connection.timed, true);
         let mut streams = SmallVec::new();
         for place in places {
@@ -80,8 +82,12 @@ impl<S: Socket> Shard<S> {
                 progress: now,
                 queued: false,
                 waits: false,
+                wrapped,
                 end: cut.end,
             }));
+        }
+        if cut.end == Some(End::Lagged) {
+            self.count_lagged(topic);
         }
         if !timed {
             self.wheel.set(now + stall, Timer::Stall(key));
@@ -96,6 +102,7 @@ impl<S: Socket> Shard<S> {
             recent,
             limits,
             now,
+            belongings,
             ..
         } = self;
         let connection = connections.get_mut(key.index as usize);
@@ -117,15 +124,23 @@ impl<S: Socket> Shard<S> {
             let stream = &behind.streams[at];
             let (generation, crowd) = crowds.get(stream.topic as usize)?;
             let id = topic_id(stream.topic, *generation);
-            Some(stream.next(id, crowd, recent, limits.batch_bytes))
+            let envelope = if behind.wrapped {
+                belongings.envelope(key.index, stream.topic)
+            } else {
+                None
+            };
+            Some(stream.next((id, envelope), crowd, recent, limits.batch_bytes))
         });
+        let notice = match behind.end {
+            Some(End::Ending(reason)) => end_notice(reason),
+            _ => Bytes::new(),
+        };
         let tail = match &next {
-            Some(next) => &next.batch.bytes()[next.skip..],
-            None => &[],
+            Some(next) => Tail::View(next.view),
+            None => Tail::Notice(&notice),
         };
         let head = behind.rest.len();
-        let all = head + tail.len();
-        let sent = match behind.send(tail) {
+        let (tried, sent) = match behind.send(tail) {
             Ok(sent) => sent,
             Err(error) => {
                 self.close(key, CloseReason::of(error.kind()));
@@ -135,22 +150,29 @@ impl<S: Socket> Shard<S> {
         if sent > 0 {
             behind.progress = *now;
         }
-        let full = sent < all;
+        let full = sent < tried;
         if sent < head {
-            behind.rest = behind.rest.slice(sent..);
+            behind.rest.advance(sent);
         } else {
-            behind.rest = Bytes::new();
-            if let (Some(next), Some(at)) = (next, chosen) {
+            behind.rest = Rest::default();
+            if let Some(End::Ending(reason)) = behind.end {
+                behind.rest = Rest::from(notice.slice(sent - head..));
+                behind.end = Some(End::Ended(reason));
+            } else if let (Some(next), Some(at)) = (next, chosen) {
                 let topic = crowds.get(behind.streams[at].topic as usize);
                 if let Some((_, crowd)) = topic {
-                    behind.advance(at, next, (sent - head, full), crowd.feed.topic());
+                    let core = crowd.feed.topic();
+                    behind.advance(at, next, sent - head, core);
+                    if behind.end == Some(End::Lagged) {
+                        core.shared.lagged.add(1);
+                    }
                 }
                 // In turn, so that a busy topic does not keep the others back.
                 behind.streams.rotate_left(at + 1);
             }
         }
         self.after_resume(key, full);
-        all
+        tried
     }
 
     /// Decides how a connection that is behind goes on.
@@ -205,6 +227,7 @@ impl<S: Socket> Shard<S> {
                     crowd.no_longer_behind();
                 }
                 self.count_out(topic);
+                self.let_go_of(key.index, topic);
             }
             if left == 0 {
                 self.close(key, CloseReason::TopicClosed);
@@ -237,9 +260,14 @@ impl<S: Socket> Shard<S> {
             return;
         };
         let Behind {
-            socket, streams, ..
+            socket,
+            streams,
+            wrapped,
+            ..
         } = *behind;
-        if let [stream] = &streams[..] {
+        if let [stream] = &streams[..]
+            && !wrapped
+        {
             let place = self.add_member(stream.topic, key.index, Some(socket));
             if let (Some(connection), Some(place)) = (self.connection(key), place) {
                 connection.state = State::One(place);
@@ -250,6 +278,7 @@ impl<S: Socket> Shard<S> {
             connection.state = State::Many(Box::new(Many {
                 socket,
                 places: Vec::with_capacity(streams.len()),
+                wrapped,
             }));
         }
         for stream in &streams {
@@ -274,45 +303,79 @@ impl<S: Socket> Shard<S> {
 }
 
 impl<S: Socket> Behind<S> {
-    /// Sends what is left of the last entry, and then `tail`. A full socket took nothing.
-    fn send(&mut self, tail: &[u8]) -> io::Result<usize> {
+    /// Sends what is left of the last entry, and then `tail`. Tells how many bytes it tried to send, and how many were
+    /// taken: none by a full socket.
+    fn send(&mut self, tail: Tail<'_>) -> io::Result<(usize, usize)> {
         loop {
-            let sent = match (self.rest.len(), tail.len()) {
-                (0, 0) => Ok(0),
-                (0, _) => self.socket.send(tail),
-                (_, 0) => self.socket.send(&self.rest),
-                _ => self.socket.send_both(&self.rest, tail),
+            let sent = match (self.rest.in_one(), tail.in_one()) {
+                (Some([]), Some([])) => Ok((0, 0)),
+                (Some([]), Some(all)) | (Some(all), Some([])) => {
+                    self.socket.send(all).map(|sent| (all.len(), sent))
+                }
+                _ => self.send_in_pieces(tail),
             };
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                // It does not matter how many: there is some.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((1, 0)),
                 sent => return sent,
             }
         }
     }
 
-    /// Notes that so many bytes of `next` were sent, and whether that is not all.
-    fn advance(
-        &mut self,
-        stream: usize,
-        next: Next<'_>,
-        (sent, full): (usize, bool),
-        topic: &TopicCore,
-    ) {
+    /// The same, whatever it is.
+    #[inline(never)]
+    fn send_in_pieces(&mut self, tail: Tail<'_>) -> io::Result<(usize, usize)> {
+        let mut pieces = Pieces::new();
+        self.rest.pieces(&mut pieces);
+        let tried = self.rest.len() + tail.pieces(&mut pieces);
+        Ok((tried, self.socket.send_pieces(&pieces)?))
+    }
+
+    /// Notes that so many bytes of `next` were sent.
+    fn advance(&mut self, stream: usize, next: Next<'_>, sent: usize, topic: &TopicCore) {
         let stream = &mut self.streams[stream];
         let on_lag = stream.position.on_lag;
-        if !full {
+        let view = next.view;
+        if sent == view.len() {
             stream.position = next
                 .position
-                .unwrap_or_else(|| Position::at(next.batch.to(), on_lag));
-            self.end = next.batch.end().filter(|&end| end == End::Lagged);
+                .unwrap_or_else(|| Position::at(view.batch().to(), on_lag));
+            self.end = view.batch().end().filter(|&end| end == End::Lagged);
         } else if sent > 0 {
-            let cut = next.batch.cut(next.skip + sent);
+            let cut = view.cut(sent);
             if cut.offset >= stream.position.offset() {
                 stream.position.advance_to(topic, cut.offset);
             }
             self.rest = cut.rest;
             self.end = cut.end;
+        }
+    }
+}
+
+/// What follows what is left of the last entry.
+#[derive(Clone, Copy)]
+enum Tail<'a> {
+    View(View<'a>),
+    /// Empty, unless the stream ends.
+    Notice(&'a [u8]),
+}
+
+impl<'a> Tail<'a> {
+    fn in_one(self) -> Option<&'a [u8]> {
+        match self {
+            Self::View(view) => view.plain(),
+            Self::Notice(notice) => Some(notice),
+        }
+    }
+
+    fn pieces(self, into: &mut Pieces<'a>) -> usize {
+        match self {
+            Self::View(view) => view.pieces(into),
+            Self::Notice(notice) => {
+                push(into, notice);
+                notice.len()
+            }
         }
     }
 }
@@ -326,7 +389,7 @@ impl Stream {
     /// What it is to get. What its topic's walk, or the last one that was behind, has gathered already serves it too.
     fn next<'a, S>(
         &self,
-        id: u64,
+        (id, envelope): (u64, Option<&'a Envelope>),
         crowd: &'a Crowd<S>,
         recent: &'a mut (u64, Box<Batch>),
         limit: usize,
@@ -341,8 +404,7 @@ impl Stream {
             .filter(|walk| walk.from() < walk.to());
         if let Some((batch, skip)) = walk.and_then(|walk| Some((walk, place_in(walk)?))) {
             return Next {
-                batch,
-                skip,
+                view: View::new(batch, skip, envelope),
                 position: None,
             };
         }
@@ -351,8 +413,7 @@ impl Stream {
             && let Some(skip) = place_in(batch)
         {
             return Next {
-                batch,
-                skip,
+                view: View::new(batch, skip, envelope),
                 position: None,
             };
         }
@@ -360,8 +421,7 @@ impl Stream {
         *recent_id = id;
         batch.gather(feed.topic(), &mut position, until, limit);
         Next {
-            batch,
-            skip: 0,
+            view: View::new(batch, 0, envelope),
             position: Some(position),
         }
     }

@@ -3,8 +3,9 @@
 use super::super::CloseReason;
 use super::super::batch::End;
 use super::super::connection::{Connection, Key, State};
-use super::super::crowd::{Budget, Crowd, Sent, Stop, send};
+use super::super::crowd::{Budget, Crowd, Sent, Stop, send_view};
 use super::super::socket::Socket;
+use super::super::view::View;
 use super::{Shard, Timer, index_of};
 use crate::subscription::Readiness;
 
@@ -130,6 +131,7 @@ impl<S: Socket> Shard<S> {
             let Some((_, crowd)) = self.crowds.get_mut(topic as usize) else {
                 return true;
             };
+            let mut envelope = None;
             let sent = match crowd.walk(budget) {
                 Stop::Done => return true,
                 Stop::Paused => return false,
@@ -140,16 +142,23 @@ impl<S: Socket> Shard<S> {
                     else {
                         return true;
                     };
-                    if !budget.take(batch.bytes().len()) {
-                        return false;
-                    }
                     let connection = self.connections.get_mut(member.connection as usize);
                     let Some(State::Many(many)) = connection.map(|found| &mut found.state) else {
-                        debug_assert!(false, "K1: a member without a socket has several topics");
+                        debug_assert!(
+                            false,
+                            "K1: a member without a socket has several topics or an envelope"
+                        );
                         crowd.position += 1;
                         continue;
                     };
-                    match send(&mut many.socket, batch) {
+                    if many.wrapped {
+                        envelope = self.belongings.envelope(member.connection, topic).cloned();
+                    }
+                    let view = View::new(batch, 0, envelope.as_ref());
+                    if !budget.take(view.len()) {
+                        return false;
+                    }
+                    match send_view(&mut many.socket, &view) {
                         None => {
                             crowd.position += 1;
                             continue;
@@ -159,7 +168,9 @@ impl<S: Socket> Shard<S> {
                 }
             };
             let cut = match (&sent, &crowd.batch) {
-                (Sent::Part(sent), Some(batch)) => Some(batch.cut(*sent)),
+                (Sent::Part(sent) | Sent::More(sent), Some(batch)) => {
+                    Some(View::new(batch, 0, envelope.as_ref()).cut(*sent))
+                }
                 _ => None,
             };
             let member = crowd.members.get(crowd.position).map(|at| at.connection);
@@ -176,7 +187,12 @@ impl<S: Socket> Shard<S> {
                 }
                 (Sent::Last(end), _) => self.end_stream(key, topic, end),
                 (Sent::Part(_), Some(cut)) => self.fall_behind(key, topic, cut),
-                (Sent::Part(_), None) => return true,
+                (Sent::More(_), Some(cut)) => {
+                    self.fall_behind(key, topic, cut);
+                    // Its socket was not seen full.
+                    self.writable(key);
+                }
+                (Sent::Part(_) | Sent::More(_), None) => return true,
             }
         }
     }
@@ -213,7 +229,11 @@ impl<S: Socket> Shard<S> {
             let place = many.places.swap_remove(at);
             drop(self.take_member(place));
             self.count_out(topic);
+            self.let_go_of(key.index, topic);
         } else {
+            if end == End::Lagged {
+                self.count_lagged(topic);
+            }
             self.close(key, CloseReason::from(end));
         }
     }
