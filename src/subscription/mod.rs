@@ -370,8 +370,8 @@ impl Subscription {
     }
 
     #[cfg(feature = "http-body")]
-    pub(crate) fn told_by(&self) -> Notices {
-        self.position.on_lag.notices
+    pub(crate) fn on_lag(&self) -> crate::position::OnLag {
+        self.position.on_lag
     }
 
     #[cfg(feature = "http-body")]
@@ -643,10 +643,6 @@ impl Subscription {
     /// The next offset to read.
     pub(crate) fn offset(&self) -> u64 {
         self.position.offset()
-    }
-
-    pub(crate) fn on_lag(&self) -> crate::position::OnLag {
-        self.position.on_lag
     }
 
     /// A copy of its place. The subscription itself stays where it is, and so does what it has not read.

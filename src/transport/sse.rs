@@ -18,7 +18,7 @@ use crate::ending::EndReason;
 use crate::envelope::Envelope;
 use crate::event_id::EventId;
 use crate::frame::Frame;
-use crate::position::{Ahead, Lag, Notices};
+use crate::position::{Ahead, Lag, LagPolicy, Notices, OnLag};
 use crate::subscription::{Batch, Subscription};
 #[cfg(all(feature = "reactor", any(not(unix), fanfare_tasks)))]
 use crate::unwind::FirstPanic;
@@ -320,8 +320,8 @@ fn poll_chunk(subscription: &mut Subscription, cx: &mut Context<'_>) -> Poll<Opt
             },
             Ahead::Heartbeat => Bytes::from_static(HEARTBEAT),
             Ahead::Frame | Ahead::Notice | Ahead::Nothing => {
-                let (with_ids, notices) = (subscription.has_ids(), subscription.told_by());
-                gather(Batch::new(subscription, guard, found), with_ids, notices)
+                let (with_ids, on_lag) = (subscription.has_ids(), subscription.on_lag());
+                gather(Batch::new(subscription, guard, found), with_ids, on_lag)
             }
         };
         if !bytes.is_empty() {
@@ -346,7 +346,7 @@ thread_local! {
 }
 
 /// One chunk of what a batch holds.
-fn gather(mut batch: Batch<'_>, with_ids: bool, notices: Notices) -> Bytes {
+fn gather(mut batch: Batch<'_>, with_ids: bool, on_lag: OnLag) -> Bytes {
     let envelope = batch.wrapped_in().cloned();
     let shares = batch.lag().is_none() && batch.subscribers() > 1 && envelope.is_none();
     let from = batch.position();
@@ -363,7 +363,7 @@ fn gather(mut batch: Batch<'_>, with_ids: bool, notices: Notices) -> Bytes {
     }
     let mut chunk = BytesMut::new();
     if let Some(lag) = batch.lag() {
-        write_lag(&mut chunk, lag, with_ids, notices);
+        write_lag(&mut chunk, lag, with_ids, on_lag);
     }
     let events = batch.end().offset() - from.offset();
     while chunk.len() < CHUNK_BYTES {
@@ -426,17 +426,24 @@ pub(super) fn end_notice(reason: EndReason) -> Bytes {
     format!(": {reason}\n\n").into()
 }
 
-pub(super) fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool, notices: Notices) {
+pub(super) fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool, on_lag: OnLag) {
     // Writing to a buffer that grows does not fail.
     if with_id {
         let _ = writeln!(chunk, "id: {}", lag.resumed_after());
     }
-    let _ = match (notices, lag.missed()) {
+    let _ = match (on_lag.notices, lag.missed()) {
         (Notices::Events, Some(missed)) => {
             write!(chunk, "event: lag\ndata: {{\"missed\":{missed}}}\n\n")
         }
         (Notices::Events, None) => write!(chunk, "event: lag\ndata: {{\"missed\":null}}\n\n"),
-        (Notices::Comments, Some(missed)) => write!(chunk, ": lag, {missed} events missed\n\n"),
-        (Notices::Comments, None) => write!(chunk, ": lag, unknown how many events missed\n\n"),
+        (Notices::Comments, Some(missed)) => writeln!(chunk, ": lag, {missed} events missed"),
+        (Notices::Comments, None) => writeln!(chunk, ": lag, unknown how many events missed"),
     };
+    if on_lag.notices == Notices::Comments {
+        if on_lag.policy == LagPolicy::Disconnect {
+            // The last thing that it is told.
+            let _ = writeln!(chunk, ": {}", EndReason::Lagged);
+        }
+        chunk.extend_from_slice(b"\n");
+    }
 }

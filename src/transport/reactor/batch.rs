@@ -183,7 +183,7 @@ impl Batch {
                 &mut self.copied,
                 lag,
                 topic.config().event_ids,
-                position.on_lag.notices,
+                position.on_lag,
             );
             self.notices = 1;
             self.end_notice();
