@@ -226,17 +226,26 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> Broadcaster<E, K> {
     /// made into, unregisters it.
     ///
     /// A connection that is registered by this id already is replaced: it ends with [`EndReason::Replaced`] before this
-    /// returns, and what it has not read by then it does not get.
+    /// returns, and what it has not read by then it does not get. An id should be new for each page or process that
+    /// connects: two tabs that share one replace each other for ever, because `EventSource` comes back when its stream ends.
+    /// (Only an answer of status 204 makes it stop; that is also what to send to a client that was shut out.)
     ///
     /// # Errors
     ///
     /// [`EventError::ConnectionIdTooLong`], or [`EventError::Closed`] if the hub is closed.
+    ///
+    /// # Panics
+    ///
+    /// If the waker of the replaced connection panics: then neither of the two is registered.
     pub fn register(&self, user: &K, connection_id: &str) -> EventResult<Subscription> {
         check_id(connection_id)?;
         Ok(self.enter(user, connection_id, self.hub.subscribe(user)?))
     }
 
     /// [`register`](Self::register), continuing after `id`, such as a client's [`LastEventId`]; see [`Hub::subscribe_from`].
+    ///
+    /// With [`LagPolicy::Disconnect`] look at [`Subscription::resumed`] first: a client that has a gap would be told and ended
+    /// at once, and come back the same way. It needs a fresh start, such as a [snapshot](Self::register_with_snapshot).
     ///
     /// # Errors
     ///

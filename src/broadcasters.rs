@@ -82,6 +82,20 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Clone for EventBroadcasters<K
     }
 }
 
+impl<K: Eq + Hash + Clone + Send + Sync + 'static> EventBroadcasters<K> {
+    /// Closes the hubs of all: their connections end once they have read what was published before.
+    ///
+    /// # Panics
+    ///
+    /// If the waker of a connection panics: after all of its hub's were woken.
+    pub fn close(&self) {
+        self.ag_ui.hub().close();
+        self.a2a.hub().close();
+        self.context.hub().close();
+        self.analytics.hub().close();
+    }
+}
+
 /// An [`EventRouter`] over the streams of an agent server.
 pub type AgentRouter<K = UserId> = EventRouter<AgentRoutes<K>>;
 
@@ -162,5 +176,15 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> AgentRouter<K> {
     /// As [`route`](Self::route).
     pub fn route_analytics(&self, user: &K, event: &analytics::Event) -> EventResult<Routed> {
         self.route(user, event, &self.streams().analytics)
+    }
+
+    /// The way of [`route_ag_ui`](Self::route_ag_ui), to add streams to: that of one run, such as its response.
+    pub fn ag_ui_route(&self) -> Route<K> {
+        self.streams().ag_ui.clone()
+    }
+
+    /// The way of [`route_a2a`](Self::route_a2a), to add streams to: that of one task, such as its responses.
+    pub fn a2a_route(&self) -> Route<K> {
+        self.streams().a2a.clone()
     }
 }

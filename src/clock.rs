@@ -95,7 +95,7 @@ struct Face {
 struct Inbox {
     arrived: Vec<Weak<TopicCore>>,
     /// Who is to be woken, and when.
-    alarms: Vec<(u64, HostArc<Watcher>)>,
+    alarms: Vec<(u64, HostWeak<Watcher>)>,
     running: bool,
     stopped: bool,
 }
@@ -139,12 +139,18 @@ impl Clock {
     }
 
     /// Has `watcher` woken when the time is `due` ticks.
-    pub(crate) fn wake_at(&self, due: u64, watcher: HostArc<Watcher>) {
+    pub(crate) fn wake_at(&self, due: u64, watcher: &HostArc<Watcher>) {
         if cfg!(fanfare_loom) {
             return;
         }
         let mut inbox = self.face.lock();
-        inbox.alarms.push((due, watcher));
+        // Those whose watchers have gone need no place.
+        if inbox.alarms.len() == inbox.alarms.capacity() {
+            inbox
+                .alarms
+                .retain(|(_, watcher)| watcher.strong_count() > 0);
+        }
+        inbox.alarms.push((due, HostArc::downgrade(watcher)));
         let first = inbox.alarms.len() == 1;
         self.call(&mut inbox, first);
     }
@@ -246,7 +252,11 @@ fn run(face: &HostWeak<Face>) {
         }
         let mut panics = FirstPanic::default();
         for (_, watcher) in alarms {
-            panics.run(|| watcher.wake());
+            panics.run(|| {
+                if let Some(watcher) = watcher.upgrade() {
+                    watcher.ring();
+                }
+            });
         }
         // After a pause each bucket is visited once, not once per tick slept.
         let due = now.saturating_sub(visited).min(pace.ticks_per_visit);
@@ -267,7 +277,7 @@ fn run(face: &HostWeak<Face>) {
         // What publishers retired on threads that then fell silent. Its destructors may be anybody's.
         panics.run(|| epoch::pin().flush());
         idle_turns = if buckets.iter().all(Vec::is_empty) {
-            idle_turns + 1
+            idle_turns.saturating_add(1)
         } else {
             0
         };

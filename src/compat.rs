@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::response::sse;
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::broadcaster::{Broadcaster, ToSse};
 use crate::broadcasters::{
@@ -141,7 +141,7 @@ impl Message for Result<sse::Event, Infallible> {
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait RegisterSender<K>
+pub trait RegisterSender<K>: sealed::Sealed
 where
     K: Eq + Hash + Clone + Send + Sync + 'static,
 {
@@ -164,6 +164,14 @@ where
     ) -> EventResult<ConnectionGuard<K>>;
 }
 
+mod sealed {
+    /// More methods may come.
+    #[expect(unnameable_types, reason = "this is what seals the public trait")]
+    pub trait Sealed {}
+}
+
+impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> sealed::Sealed for Broadcaster<E, K> {}
+
 impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> RegisterSender<K>
     for Broadcaster<E, K>
 {
@@ -176,21 +184,27 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> RegisterSender<K>
         let runtime = Handle::try_current().map_err(|_| EventError::NoRuntime)?;
         let mut subscription = self.register(user, connection_id)?;
         let leave = self.leave_with(user, connection_id, subscription.end_handle());
-        drop(runtime.spawn(forward(subscription, sender)));
+        let (ended, watch) = watch::channel(None);
+        let forwarding = async move {
+            let reason = forward(subscription, sender).await;
+            ended.send_replace(Some(reason));
+        };
+        drop(runtime.spawn(forwarding));
         Ok(ConnectionGuard {
             user: user.clone(),
             connection_id: connection_id.to_owned(),
             leave: Some(leave),
+            ended: watch,
         })
     }
 }
 
-/// Sends what a subscription reads until either side ends.
-async fn forward<M: Message>(mut subscription: Subscription, sender: mpsc::Sender<M>) {
+/// Sends what a subscription reads until either side ends. Why it ended; a receiver that is gone has unregistered it.
+async fn forward<M: Message>(mut subscription: Subscription, sender: mpsc::Sender<M>) -> EndReason {
     loop {
         let item = tokio::select! {
             biased;
-            () = sender.closed() => return,
+            () = sender.closed() => return EndReason::Unregistered,
             item = subscription.recv() => item,
         };
         let message = match item {
@@ -205,7 +219,7 @@ async fn forward<M: Message>(mut subscription: Subscription, sender: mpsc::Sende
         let Some(message) = message else { continue };
         tokio::select! {
             biased;
-            sent = sender.send(message) => if sent.is_err() { return },
+            sent = sender.send(message) => if sent.is_err() { return EndReason::Unregistered },
             () = subscription.ended() => break,
         }
     }
@@ -216,6 +230,7 @@ async fn forward<M: Message>(mut subscription: Subscription, sender: mpsc::Sende
         // A full channel has no room for it, and need not be told in words.
         drop(sender.try_send(notice));
     }
+    reason
 }
 
 /// Keeps a connection registered that has a channel of its own. Dropping it unregisters the connection, at once; it needs
@@ -227,6 +242,7 @@ pub struct ConnectionGuard<K = UserId> {
     user: K,
     connection_id: String,
     leave: Option<Box<dyn FnOnce() + Send + Sync>>,
+    ended: watch::Receiver<Option<EndReason>>,
 }
 
 impl<K> ConnectionGuard<K> {
@@ -239,6 +255,27 @@ impl<K> ConnectionGuard<K> {
     #[must_use]
     pub fn connection_id(&self) -> &str {
         &self.connection_id
+    }
+
+    /// Why nothing is forwarded any more, once it is so.
+    #[must_use]
+    pub fn end_reason(&self) -> Option<EndReason> {
+        *self.ended.borrow()
+    }
+
+    /// Waits until nothing is forwarded any more: the connection was replaced, fell behind, or its receiver is gone. A server that has clones of
+    /// the sender closes the connection then, for its receiver does not end by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn ended(&mut self) -> EndReason {
+        let ended = self.ended.wait_for(Option::is_some).await;
+        // Without a reason the runtime has dropped the task.
+        ended
+            .ok()
+            .and_then(|reason| *reason)
+            .unwrap_or(EndReason::Requested)
     }
 }
 

@@ -105,10 +105,11 @@ impl Envelope {
 }
 
 impl fmt::Debug for Envelope {
+    /// Shows no content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Envelope")
-            .field("prefix", &self.prefix())
-            .field("suffix", &self.suffix())
+            .field("prefix_len", &self.prefix().len())
+            .field("suffix_len", &self.suffix().len())
             .finish()
     }
 }

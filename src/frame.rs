@@ -124,6 +124,26 @@ impl Frame {
         usize::from(self.header().fields_at) == ID_SPACE
     }
 
+    /// The same event for a topic of a hub whose events have ids, or have none.
+    pub(crate) fn for_hub(&self, with_id: bool) -> Self {
+        if self.has_id_space() == with_id {
+            return self.for_another();
+        }
+        let header = self.header();
+        let fields = &self.0.slice[usize::from(header.fields_at)..];
+        let fields_at = if with_id { ID_SPACE } else { 0 };
+        let mut buffer = vec![b' '; fields_at];
+        buffer.extend_from_slice(fields);
+        let header = Header {
+            start: narrow(fields_at),
+            fields_at: narrow(fields_at),
+            name_len: header.name_len,
+            in_pieces: header.in_pieces,
+            witness: Witness::new(),
+        };
+        Self(ThinArc::from_header_and_slice(header, &buffer))
+    }
+
     /// A copy that has no other owner, for another topic.
     fn duplicate(&self) -> Self {
         let header = Header {

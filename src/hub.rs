@@ -24,7 +24,9 @@ use crate::subscription::Subscription;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, HostArc, HostWeak, Ordering, arc_unsized, epoch, fence,
 };
-use crate::topic::{Home, Published, Shared, Topic, TopicCore, User, after_append, append_to};
+use crate::topic::{
+    Home, Pending, Published, Shared, Topic, TopicClosed, TopicCore, User, after_append, append_to,
+};
 use crate::unwind::FirstPanic;
 
 /// A set of topics: publish an event once, and every subscriber of its topic reads it.
@@ -145,10 +147,11 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         loop {
             let topic = self.enter(key, User::Subscription)?;
             let started = Subscription::start(topic, start);
-            // A topic that was closed alone has left the map before (T4).
             if started.is_ok() || self.is_closed() {
                 return started;
             }
+            // T4
+            self.inner.registry.remove_closed(key);
         }
     }
 
@@ -270,13 +273,14 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     {
         loop {
             let handle = Topic::counted(self.enter(key, User::Handle)?);
-            // As in `start`.
             if !handle.is_closed() {
                 return Ok(handle);
             }
             if self.is_closed() {
                 return Err(SubscribeError::Closed);
             }
+            // T4
+            self.inner.registry.remove_closed(key);
         }
     }
 
@@ -299,7 +303,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     {
         let config = &self.inner.shared.config;
         let frame = encode(event, config.max_event_bytes, config.event_ids)?;
-        self.append(key, frame.len(), || frame)
+        self.append(key, frame.len(), Pending::Made(frame))
     }
 
     /// Publishes one event to many keys: encoded once for all of them.
@@ -339,7 +343,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         let mut sum = Ok(PublishedMany::default());
         let mut panics = FirstPanic::default();
         for key in keys {
-            match panics.run(|| self.append(key, frame.len(), || frame.for_another())) {
+            match panics.run(|| self.append(key, frame.len(), Pending::Of(&frame))) {
                 Some(Ok(published)) => {
                     if let Ok(sum) = &mut sum {
                         sum.count(published);
@@ -377,13 +381,22 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         let mut sum = PublishedMany::default();
         let mut closed = false;
         let mut panics = FirstPanic::default();
-        for topic in self.inner.registry.topics() {
-            let published = panics.run(|| append_to(&topic, frame.for_another()));
-            match published {
+        let mut append =
+            |topic: &Arc<TopicCore>| match panics.run(|| append_to(topic, frame.for_another())) {
                 Some(Ok(published)) => sum.count(published),
-                Some(Err(log::LogClosed)) => closed = true,
+                Some(Err(TopicClosed)) => closed = true,
                 None => {}
+            };
+        if config.history {
+            // With a handle each: a topic without users may go at any time, and the event is to be found again.
+            let topics = self.inner.registry.entered_topics(User::Handle);
+            let handles: Vec<_> = topics.into_iter().map(Topic::counted).collect();
+            for topic in &handles {
+                append(topic.core());
             }
+        } else {
+            // Who has left the map meanwhile has no subscribers that were there before.
+            self.inner.registry.topics().iter().for_each(append);
         }
         panics.resume();
         if closed && self.is_closed() {
@@ -405,7 +418,15 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         if self.config().history {
             return self.topic(key).map(|topic| Some(Found::Held(topic)));
         }
-        Ok(self.inner.registry.view(key, Arc::clone).map(Found::Seen))
+        loop {
+            match self.inner.registry.view(key, Arc::clone) {
+                // T4
+                Some(topic) if topic.log.is_closed() && !self.is_closed() => {
+                    self.inner.registry.remove_closed(key);
+                }
+                found => return Ok(found.map(Found::Seen)),
+            }
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -421,8 +442,29 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         &self,
         key: &Q,
         bytes: usize,
-        frame: impl FnOnce() -> Frame,
+        mut pending: Pending<'_>,
     ) -> Result<Published, PublishError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        loop {
+            match self.append_once(key, bytes, &mut pending) {
+                Ok(published) => return Ok(published),
+                Err(TopicClosed) if self.is_closed() => return Err(PublishError::Closed),
+                // T4: it was closed alone. The frame is still here.
+                Err(TopicClosed) => self.inner.registry.remove_closed(key),
+            }
+        }
+    }
+
+    #[inline]
+    fn append_once<Q>(
+        &self,
+        key: &Q,
+        bytes: usize,
+        pending: &mut Pending<'_>,
+    ) -> Result<Published, TopicClosed>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
@@ -430,26 +472,23 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         let inner = &*self.inner;
         // Pinned before the lock: pinning may run deferred destructors, and those could be anybody's.
         let mut guard = epoch::pin();
-        let mut frame = Some(frame);
         let mut append = |topic: &Arc<TopicCore>| {
-            // `view` calls this once at most, and after it found nothing it is called once more at most.
-            let frame = frame.take()?;
-            let appended = topic.append(bytes, frame, &guard);
-            Some(appended.map(|(published, began_chain)| {
+            let appended = topic.append(bytes, pending, &guard);
+            appended.map(|(published, began_chain)| {
                 let wake = topic.subscribers.needs_wake();
                 // The topic is held on to only if there is something to do after the lock.
                 let topic = (began_chain || wake).then(|| Arc::clone(topic));
                 (published, began_chain, wake, topic)
-            }))
+            })
         };
-        let mut appended = inner.registry.view(key, &mut append).flatten();
+        let mut appended = inner.registry.view(key, &mut append);
         let mut handle = None;
         if appended.is_none() && inner.shared.config.history {
             // A topic is made to keep the event for those who come later. The handle holds it meanwhile.
             let topic = self
                 .enter(key, User::Handle)
-                .map_err(|SubscribeError::Closed| PublishError::Closed)?;
-            appended = append(&topic);
+                .map_err(|SubscribeError::Closed| TopicClosed)?;
+            appended = Some(append(&topic));
             handle = Some(Topic::counted(topic));
         }
         log::free_retired(&mut guard);
@@ -457,12 +496,11 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         drop(handle);
         let Some(appended) = appended else {
             if self.is_closed() {
-                return Err(PublishError::Closed);
+                return Err(TopicClosed);
             }
             return Ok(Published::to_nobody(bytes));
         };
-        let (published, began_chain, wake, topic) =
-            appended.map_err(|log::LogClosed| PublishError::Closed)?;
+        let (published, began_chain, wake, topic) = appended?;
         if let Some(topic) = topic {
             after_append(&topic, began_chain, wake);
         }
@@ -489,7 +527,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             })
         });
         let topic = topic.ok_or(SubscribeError::Closed)?;
-        // H1: either the closer finds the topic in the map, or this sees that the hub is closed. J-b: for `tell_joined`.
+        // H1: either the closer finds the topic in the map, or this sees that the hub is closed.
         fence(Ordering::SeqCst);
         if self.is_closed() {
             topic.close();

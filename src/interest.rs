@@ -6,16 +6,20 @@
 //! **State.** `Watchers` is the hub's: how many watch at all, and who watches which topic. A `Watcher` is one `Interest`:
 //! its waker, and whether a subscriber came since it last looked.
 //!
-//! **Invariant.** J1: a watcher puts its waker in, and counts the subscribers after that; a subscription is counted in or out,
-//! and looks for watchers after that; between the two stands a fence on both sides. So either the watcher counts it, or it
-//! finds the watcher.
+//! **Invariants.**
+//! * J1: a watcher puts its waker in, and looks at the subscribers after that; a subscription takes its place or is counted out,
+//!   and looks for watchers after that; between the two stands a fence on both sides. So either the watcher sees it, or it
+//!   finds the watcher.
+//! * J2: a subscriber has come when it has its place in the log, not when it is counted: what is published by whoever was
+//!   woken is behind that place.
+//! * J3: a watcher has one alarm at most in the clock, which does not keep it.
 //!
 //! **Orderings.**
 //!
 //! | # | site | operation | ordering | pairs with | model that fails when weaker |
 //! |---|---|---|---|---|---|
-//! | J-a | `poll_vacant`, `poll_taken` | fence between the waker and the count | `SeqCst` | J-b | `interest` |
-//! | J-b | `Hub::enter` (H1), `TopicCore::exit` | fence between the count and the look | `SeqCst` | J-a | `interest` |
+//! | J-a | `poll_subscribed`, `poll_deserted` | fence between the waker and the look at the subscribers | `SeqCst` | J-b | `interest` |
+//! | J-b | `Subscription::start`, `TopicCore::exit` | fence between the change and the look for watchers | `SeqCst` | J-a | `interest` |
 //!
 //! **Progress.** Takes a lock of one of a few shards, for one probe, in hubs where somebody watches.
 
@@ -25,8 +29,9 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::error::SubscribeError;
 use crate::sync::{
-    AtomicBool, AtomicUsize, HostArc, Mutex, MutexGuard, Ordering, PoisonError, fence,
+    AtomicBool, AtomicU64, AtomicUsize, HostArc, Mutex, MutexGuard, Ordering, PoisonError, fence,
 };
 use crate::topic::Topic;
 use crate::unwind::FirstPanic;
@@ -51,7 +56,11 @@ pub(crate) struct Watcher {
     waker: Mutex<Option<Waker>>,
     /// Whether a subscriber came since it last looked.
     came: AtomicBool,
+    /// When the clock is to wake it, in ticks; [`NEVER`] if it is not (J3).
+    alarm: AtomicU64,
 }
+
+const NEVER: u64 = u64::MAX;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics under these locks.
@@ -75,6 +84,7 @@ impl Watchers {
         let watcher = HostArc::new(Watcher {
             waker: Mutex::new(None),
             came: AtomicBool::new(false),
+            alarm: AtomicU64::new(NEVER),
         });
         self.shard(topic)
             .entry(topic)
@@ -136,8 +146,14 @@ impl Watcher {
         }
     }
 
-    fn park(&self, waker: &Waker) {
-        let waker = Some(waker.clone());
+    /// The clock's alarm has gone off.
+    pub(crate) fn ring(&self) {
+        // Relaxed: the wake orders it.
+        self.alarm.store(NEVER, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn park(&self, waker: Option<Waker>) {
         let old = std::mem::replace(&mut *lock(&self.waker), waker);
         drop(old);
     }
@@ -160,7 +176,7 @@ impl Watcher {
 /// let topic = hub.topic("run:1")?;
 /// let mut interest = topic.interest();
 /// let subscription = hub.subscribe("run:1")?;
-/// interest.subscribed().await;
+/// interest.subscribed().await?;
 /// # drop(subscription);
 /// # let tokens = || async { tokio::time::sleep(Duration::from_millis(1)).await; "token" };
 /// # let grace = Duration::from_millis(10);
@@ -201,21 +217,29 @@ impl Interest {
         self.topic.subscribers()
     }
 
-    /// Waits until the topic has a subscriber: at once if it has.
+    /// Waits until the topic has a subscriber: at once if it has. What is published after this reaches it.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::Closed`] if the topic is closed, so that nobody will come.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub async fn subscribed(&mut self) {
-        poll_fn(|cx| self.poll_subscribed(cx)).await;
+    pub async fn subscribed(&mut self) -> Result<(), SubscribeError> {
+        poll_fn(|cx| self.poll_subscribed(cx)).await
     }
 
-    fn poll_subscribed(&self, cx: &Context<'_>) -> Poll<()> {
-        self.watcher.park(cx.waker());
+    fn poll_subscribed(&self, cx: &Context<'_>) -> Poll<Result<(), SubscribeError>> {
+        let core = self.topic.core();
+        self.watcher.park(Some(cx.waker().clone()));
         // J-a
         fence(Ordering::SeqCst);
-        if self.topic.subscribers() > 0 {
-            Poll::Ready(())
+        if core.subscribers.has_reader() {
+            // J2
+            Poll::Ready(Ok(()))
+        } else if core.log.is_closed() {
+            Poll::Ready(Err(SubscribeError::Closed))
         } else {
             Poll::Pending
         }
@@ -251,7 +275,7 @@ impl Interest {
         vacant_since: &mut Option<u64>,
     ) -> Poll<()> {
         let core = self.topic.core();
-        self.watcher.park(cx.waker());
+        self.watcher.park(Some(cx.waker().clone()));
         // J-a
         fence(Ordering::SeqCst);
         // Relaxed: the wake ordered it.
@@ -262,17 +286,17 @@ impl Interest {
             *vacant_since = None;
             return Poll::Pending;
         }
-        let now = core.shared.clock.refresh();
-        let since = vacant_since.unwrap_or(now);
+        let clock = &core.shared.clock;
+        let now = clock.refresh();
+        let since = *vacant_since.get_or_insert(now);
         let due = since.saturating_add(grace);
         if now >= due {
             return Poll::Ready(());
         }
-        if vacant_since.is_none() {
-            *vacant_since = Some(since);
-            core.shared
-                .clock
-                .wake_at(due, HostArc::clone(&self.watcher));
+        // Relaxed: only who polls sets it, and the clock's thread clears it before it wakes. J3
+        if due < self.watcher.alarm.load(Ordering::Relaxed) {
+            self.watcher.alarm.store(due, Ordering::Relaxed);
+            clock.wake_at(due, &self.watcher);
         }
         Poll::Pending
     }
@@ -282,6 +306,8 @@ impl Drop for Interest {
     fn drop(&mut self) {
         let core = self.topic.core();
         core.shared.watchers.remove(core.address(), &self.watcher);
+        // An alarm may hold the watcher for a moment more.
+        self.watcher.park(None);
     }
 }
 

@@ -78,8 +78,21 @@ impl<K: Eq + Hash> Registry<K> {
         drop(removed);
     }
 
-    /// Removes `topic` if it is still the one at `key`, whoever uses it: it is about to be closed, so publishers have no
-    /// business there (the exception to R2).
+    /// Removes the topic at `key` if it is closed, whoever uses it: nobody has business there any more (the exception to R2).
+    pub(crate) fn remove_closed<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        drop(self.topics.remove_if(key, |found| found.log.is_closed()));
+    }
+
+    /// The topics, with `user` counted in on each.
+    pub(crate) fn entered_topics(&self, user: User) -> Vec<Arc<TopicCore>> {
+        self.topics.collect(|_, topic| counted(topic, user))
+    }
+
+    /// Removes `topic`, which is closed, if it is still the one at `key`.
     pub(crate) fn remove<Q>(&self, key: &Q, topic: &TopicCore)
     where
         K: Borrow<Q>,

@@ -29,9 +29,9 @@ use crate::envelope::Envelope;
 use crate::error::{EventError, EventResult};
 use crate::frame::Frame;
 use crate::hub::{Found, Hub};
-use crate::log::{self, LogClosed};
+use crate::log;
 use crate::sync::{HostArc, Ordering, PoisonError, StepMutex, epoch, fence};
-use crate::topic::{Published, Topic, after_append};
+use crate::topic::{Pending, Published, Topic, after_append};
 use crate::unwind::FirstPanic;
 use crate::user_id::UserId;
 
@@ -151,7 +151,8 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Route<K> {
         self.with(Target::Hub(to.clone()), None)
     }
 
-    /// [`bare`](Self::bare), to one topic, whoever the user is: a stream of this one run or task.
+    /// [`bare`](Self::bare), to one topic, whoever the user is: a stream of this one run or task. The route keeps the topic, as
+    /// a handle does; once the topic is closed, it takes no event any more.
     ///
     /// # Errors
     ///
@@ -196,6 +197,21 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Route<K> {
             Err(_) => Err(EventError::TooManyStreams {
                 limit: MAX_ROUTE_STREAMS,
             }),
+        }
+    }
+}
+
+impl<K: Eq + Hash + Clone + Send + Sync + 'static> Clone for Route<K> {
+    fn clone(&self) -> Self {
+        let clone = |leg: &Leg<K>| Leg {
+            to: match &leg.to {
+                Target::Hub(hub) => Target::Hub(hub.clone()),
+                Target::Topic(topic) => Target::Topic(topic.clone()),
+            },
+            around: leg.around.clone(),
+        };
+        Self {
+            legs: self.legs.iter().map(clone).collect(),
         }
     }
 }
@@ -258,8 +274,8 @@ impl<S> EventRouter<S> {
     ///
     /// # Errors
     ///
-    /// [`EventError`] if the event cannot be encoded, is too large for one of the streams, or one of their hubs is
-    /// closed: nothing was published then, unless a hub is closed at this very moment.
+    /// [`EventError`] if the event cannot be encoded, is too large for one of the streams, or a hub or [topic](Route::bare_topic)
+    /// of the route is closed: nothing was published then. A topic that is closed at this very moment has nobody to reach.
     ///
     /// # Panics
     ///
@@ -285,8 +301,14 @@ impl<S> EventRouter<S> {
         for (topic, frame) in topics.iter().zip(&mut frames) {
             let bytes = frame.as_ref().map_or(0, Frame::len);
             landed.push(match (topic, frame.take()) {
-                (Some(topic), Some(frame)) => topic.core().append(bytes, || frame, &guard),
-                _ => Ok((Published::to_nobody(bytes), false)),
+                (Some(topic), Some(frame)) => {
+                    let appended = topic
+                        .core()
+                        .append(bytes, &mut Pending::Made(frame), &guard);
+                    // It was closed since it was looked up. The event is on none of its lives then.
+                    appended.unwrap_or((Published::to_nobody(bytes), false))
+                }
+                _ => (Published::to_nobody(bytes), false),
             });
         }
         drop(locked);
@@ -295,25 +317,18 @@ impl<S> EventRouter<S> {
         // P5 of `subscribers`: one fence for all the streams.
         fence(Ordering::SeqCst);
         let mut panics = FirstPanic::default();
-        let mut routed = Ok(Routed::default());
-        for (topic, landed) in topics.iter().zip(landed) {
-            match (landed, &mut routed) {
-                (Err(LogClosed), routed) => *routed = Err(EventError::Closed),
-                (Ok((published, began_chain)), routed) => {
-                    if let Some(topic) = topic {
-                        panics.run(|| {
-                            let wake = topic.core().subscribers.is_armed();
-                            after_append(topic.core(), began_chain, wake);
-                        });
-                    }
-                    if let Ok(routed) = routed {
-                        routed.0.push(published);
-                    }
-                }
+        let mut routed = Routed::default();
+        for (topic, (published, began_chain)) in topics.iter().zip(landed) {
+            if let Some(topic) = topic {
+                panics.run(|| {
+                    let wake = topic.core().subscribers.is_armed();
+                    after_append(topic.core(), began_chain, wake);
+                });
             }
+            routed.0.push(published);
         }
         panics.resume();
-        routed
+        Ok(routed)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "below the number of locks")]

@@ -8,8 +8,8 @@
 //!   registry that found the topic there, or by somebody who is counted already.
 //! * T3: a subscriber is counted before it takes its place in the log. So a publisher that starts after the
 //!   subscription was made sees it, and may skip the append only when there is none.
-//! * T4: a topic that is closed alone is taken from the registry first. So whoever finds a closed topic at a key of an open
-//!   hub, and looks again, does not find the same one.
+//! * T4: a topic that is closed alone is closed from the moment its log is. Whoever finds it at its key after that takes it out
+//!   of the registry and looks again, so nobody waits for the closer.
 //!
 //! **Orderings.**
 //!
@@ -69,7 +69,7 @@ impl Shared {
 pub(crate) trait Home: Send + Sync {
     fn vacated(&self, topic: &TopicCore);
 
-    /// Told before the topic is closed by itself: its key is for another from now on.
+    /// Told when the topic was closed by itself: its key is for another from now on.
     fn closing(&self, topic: &TopicCore);
 }
 
@@ -216,7 +216,7 @@ impl TopicCore {
         }
     }
 
-    /// Tells those who wait for it that a subscription was counted in. The caller has a fence behind that.
+    /// Tells those who wait for it that a subscription has its place. The caller has a fence behind that.
     #[inline]
     pub(crate) fn tell_joined(&self) {
         self.shared.watchers.tell(self.address(), true);
@@ -250,20 +250,25 @@ impl TopicCore {
         (self.users.load(Ordering::Relaxed) & SUBSCRIPTIONS) as usize
     }
 
-    /// Appends what `frame` gives, unless nobody could ever read it. The caller wakes afterwards, without the guard.
+    /// Appends a frame, unless nobody could ever read it. The caller wakes afterwards, without the guard.
+    #[inline]
     pub(crate) fn append(
         &self,
         bytes: usize,
-        frame: impl FnOnce() -> Frame,
+        pending: &mut Pending<'_>,
         guard: &Guard,
-    ) -> Result<(Published, bool), log::LogClosed> {
+    ) -> Result<(Published, bool), TopicClosed> {
         let subscribers = self.subscriber_count();
         if subscribers == 0 && !self.config().history {
             if self.log.is_closed() {
-                return Err(log::LogClosed);
+                return Err(TopicClosed);
             }
             return Ok((Published::to_nobody(bytes), false));
         }
+        let Some(frame) = pending.take() else {
+            debug_assert!(false, "a frame is appended once");
+            return Ok((Published::to_nobody(bytes), false));
+        };
         let clock = &self.shared.clock;
         // The clock sleeps while no topic has a chain; then its time is old.
         let now = if self.log.has_chain() {
@@ -276,9 +281,16 @@ impl TopicCore {
         if self.last_append.load(Ordering::Relaxed) < now {
             self.last_append.fetch_max(now, Ordering::Relaxed);
         }
-        let appended = self
+        let appended = match self
             .log
-            .append(frame(), self.epoch, || clock.refresh(), guard)?;
+            .append(frame, self.epoch, || clock.refresh(), guard)
+        {
+            Ok(appended) => appended,
+            Err(log::LogClosed(frame)) => {
+                pending.give_back(frame);
+                return Err(TopicClosed);
+            }
+        };
         self.log.retain(&self.config().retention, now, guard);
         self.shared.published.add(1);
         let published = Published {
@@ -303,16 +315,30 @@ impl TopicCore {
 
     /// Ends the topic: its log, and its readers when they have read it.
     pub(crate) fn close(&self) {
-        let guard = epoch::pin();
-        self.log.close(&guard);
-        drop(guard);
-        self.subscribers.wake();
+        self.close_log();
+        self.tell_closed();
     }
 
-    /// Ends this topic alone. First its place is given up: whoever finds it closed finds another one there, or none.
+    /// Ends this topic alone, and gives up its place.
     fn close_alone(&self) {
+        self.close_log();
+        // T4: whoever found it closed may have been here first.
         self.home.closing(self);
-        self.close();
+        self.tell_closed();
+    }
+
+    fn close_log(&self) {
+        let guard = epoch::pin();
+        self.log.close(&guard);
+    }
+
+    /// Wakes its readers, and those who wait for some, of whom there will be none.
+    fn tell_closed(&self) {
+        let mut panics = FirstPanic::default();
+        // The fence in it is J-b too.
+        panics.run(|| self.subscribers.wake());
+        panics.run(|| self.shared.watchers.tell(self.address(), false));
+        panics.resume();
     }
 
     /// One visit of the hub's clock, with the heartbeat phase whose turn it is. Tells whether the topic needs more of them.
@@ -395,11 +421,52 @@ pub(crate) fn after_append(topic: &Arc<TopicCore>, began_chain: bool, wake: bool
     }
 }
 
+/// The topic is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TopicClosed;
+
+impl From<TopicClosed> for PublishError {
+    fn from(TopicClosed: TopicClosed) -> Self {
+        Self::Closed
+    }
+}
+
+/// A frame on its way to a log. What a closed log refuses is here again.
+#[derive(Debug)]
+pub(crate) enum Pending<'a> {
+    Made(Frame),
+    /// It is made of this one, for each topic anew.
+    Of(&'a Frame),
+    Gone,
+}
+
+impl Pending<'_> {
+    #[inline]
+    fn take(&mut self) -> Option<Frame> {
+        match std::mem::replace(self, Self::Gone) {
+            Self::Made(frame) => Some(frame),
+            Self::Of(model) => {
+                *self = Self::Of(model);
+                Some(model.for_another())
+            }
+            Self::Gone => None,
+        }
+    }
+
+    #[cold]
+    fn give_back(&mut self, frame: Frame) {
+        if matches!(self, Self::Gone) {
+            *self = Self::Made(frame);
+        }
+    }
+}
+
 /// Appends a frame and wakes whoever waits.
 #[inline]
-pub(crate) fn append_to(topic: &Arc<TopicCore>, frame: Frame) -> Result<Published, log::LogClosed> {
+pub(crate) fn append_to(topic: &Arc<TopicCore>, frame: Frame) -> Result<Published, TopicClosed> {
     let mut guard = epoch::pin();
-    let (published, began_chain) = topic.append(frame.len(), || frame, &guard)?;
+    let bytes = frame.len();
+    let (published, began_chain) = topic.append(bytes, &mut Pending::Made(frame), &guard)?;
     log::free_retired(&mut guard);
     drop(guard);
     let wake = topic.subscribers.needs_wake();
@@ -455,11 +522,11 @@ impl Topic {
     pub fn publish<P: Payload>(&self, event: Event<'_, P>) -> Result<Published, PublishError> {
         let config = self.0.config();
         let frame = encode(event, config.max_event_bytes, config.event_ids)?;
-        append_to(&self.0, frame).map_err(|log::LogClosed| PublishError::Closed)
+        Ok(append_to(&self.0, frame)?)
     }
 
-    /// Publishes a frame as it is: what [`Hub::encode`](crate::Hub::encode) made, or a subscription to another topic gave. If it carries
-    /// an id, it gets one of this topic's instead.
+    /// Publishes a frame: what [`Hub::encode`](crate::Hub::encode) made, or a subscription to another topic gave. It gets an id of this
+    /// topic's if events of this hub have ids, and none otherwise; that is a copy, if the frame was not made so.
     ///
     /// # Errors
     ///
@@ -484,7 +551,8 @@ impl Topic {
         if size > limit {
             return Err(EncodeError::TooLarge { limit, size }.into());
         }
-        append_to(&self.0, frame.for_another()).map_err(|log::LogClosed| PublishError::Closed)
+        let with_id = self.0.config().event_ids;
+        Ok(append_to(&self.0, frame.for_hub(with_id))?)
     }
 
     /// Subscribes to what is published from now on; see [`Hub::subscribe`](crate::Hub::subscribe).

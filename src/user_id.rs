@@ -2,7 +2,6 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::ops::Deref;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -51,14 +50,6 @@ impl Borrow<str> for UserId {
 
 impl AsRef<str> for UserId {
     fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Deref for UserId {
-    type Target = str;
-
-    fn deref(&self) -> &str {
         &self.0
     }
 }

@@ -151,7 +151,8 @@ pub(crate) async fn view(
     } = serde_json::from_slice(&body).map_err(|error| {
         ApiError::bad_request("invalid_view", format!("the body is no view: {error}"))
     })?;
-    let mut view = PageView::new(name("session", &session)?, name("url", &url)?).user_id(&*user);
+    let mut view =
+        PageView::new(name("session", &session)?, name("url", &url)?).user_id(user.as_str());
     view.referrer = referrer;
     drop(app.router().route_analytics(&user, &view.into())?);
     Ok(StatusCode::NO_CONTENT)

@@ -95,9 +95,9 @@ pub(crate) struct Retention {
     pub(crate) age_ticks: u64,
 }
 
-/// The log refused a frame because it is closed.
+/// The log refused a frame because it is closed. Here it is.
 #[derive(Debug)]
-pub(crate) struct LogClosed;
+pub(crate) struct LogClosed(pub(crate) Frame);
 
 /// What an append did.
 #[derive(Debug)]
@@ -266,7 +266,7 @@ impl Log {
         let mut spare: Option<Box<Segment>> = None;
         loop {
             match self.tail() {
-                Link::Closed(_) | Link::Undecided => return Err(LogClosed),
+                Link::Closed(_) | Link::Undecided => return Err(LogClosed(frame)),
                 Link::Vacant(base) => {
                     let mut fresh = spare
                         .take()
@@ -290,9 +290,9 @@ impl Log {
                         });
                     }
                     let next = match tail.next() {
-                        Link::Closed(_) => return Err(LogClosed),
+                        Link::Closed(_) => return Err(LogClosed(frame)),
                         // S5: only a closing log has an empty sealed segment; nothing may follow it.
-                        Link::Undecided if tail.limit() == 0 => return Err(LogClosed),
+                        Link::Undecided if tail.limit() == 0 => return Err(LogClosed(frame)),
                         Link::Undecided => {
                             let mut fresh = spare.take().unwrap_or_else(|| {
                                 let now = now();
@@ -310,7 +310,7 @@ impl Log {
                         decided => decided,
                     };
                     if matches!(next, Link::Closed(_)) {
-                        return Err(LogClosed);
+                        return Err(LogClosed(frame));
                     }
                     self.advance_tail(tail_ptr, next);
                 }
@@ -471,7 +471,11 @@ impl Log {
         // L1: `tail` does not lead to it …
         self.advance_tail(oldest.segment, oldest.next);
         // SAFETY: read from `oldest` under `guard`.
-        let bytes = unsafe { self.reach(oldest.segment, guard) }.evict_bytes();
+        let segment = unsafe { self.reach(oldest.segment, guard) };
+        // Acquire (O1): what publishers did before they reserved here is passed on by O7. Whoever begins at the oldest offset
+        // has that behind it, though it reads no slot of this segment (N1 of `snapshot`).
+        let _ = segment.reserved();
+        let bytes = segment.evict_bytes();
         // Relaxed: a count.
         self.bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
         // … no cursor follows its address … Release: pairs with the readers' check. O7

@@ -195,6 +195,20 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
             && self.beaten.fetch_and(!bit, Ordering::Relaxed) & bit != 0
     }
 
+    /// Whether a claimed waiter has noted a place.
+    pub(crate) fn has_reader(&self) -> bool {
+        // Acquire: as for `least_passed`. P7
+        let mut occupied = self.occupied.load(Ordering::Acquire);
+        while occupied != 0 {
+            let index = occupied.trailing_zeros() as usize;
+            occupied &= occupied - 1;
+            if self.waiter(index).passed() > 0 {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The least that any claimed waiter has read.
     pub(crate) fn least_passed(&self) -> u64 {
         // Acquire: the claim's bit, then what its owner stored. P7

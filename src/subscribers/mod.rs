@@ -388,6 +388,15 @@ impl Subscribers {
         }
     }
 
+    /// Whether a subscriber has its place in the log, and not only a waiter.
+    pub(crate) fn has_reader(&self) -> bool {
+        self.first.has_reader()
+            || self.list.load_full().is_some_and(|list| {
+                let mut groups = list.iter().flatten();
+                groups.any(|group| group.chunks().any(|(_, chunk)| chunk.has_reader()))
+            })
+    }
+
     /// The least that any subscriber has noted, looking at no more than `places` places of the list.
     ///
     /// `None` if the list is longer, 0 if somebody is just joining, `u64::MAX` if there is nobody.

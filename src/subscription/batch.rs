@@ -204,6 +204,9 @@ impl<'a> Batch<'a> {
 impl Drop for Batch<'_> {
     #[inline]
     fn drop(&mut self) {
+        if let Some(extra) = &mut self.subscription.extra {
+            extra.given = None;
+        }
         if std::mem::take(&mut self.subscription.crossed) {
             self.subscription.passed_segment(&self.guard);
         } else {

@@ -27,7 +27,7 @@ use crate::resume::Resumed;
 use crate::snapshot::{ATTEMPTS, Snapshot, SnapshotError};
 use crate::subscribers::Seat;
 use crate::sync::epoch::{self, Guard};
-use crate::sync::{Arc, HostArc};
+use crate::sync::{Arc, HostArc, Ordering, fence};
 use crate::topic::{TopicCore, User, schedule};
 use crate::unwind::FirstPanic;
 
@@ -170,8 +170,6 @@ impl Subscription {
             extra: None,
             topic,
         };
-        // A waker that panics takes the subscription down with it. J-b: the fence is in `Hub::enter`.
-        this.topic.tell_joined();
         if this.topic.log.is_closed() {
             return Err(SubscribeError::Closed);
         }
@@ -179,6 +177,9 @@ impl Subscription {
         this.position.begin(&this.topic, start, &guard);
         this.note_passed();
         drop(guard);
+        // J-b. A waker that panics takes the subscription down with it.
+        fence(Ordering::SeqCst);
+        this.topic.tell_joined();
         Ok(this)
     }
 
@@ -281,9 +282,10 @@ impl Subscription {
         if let Some(id) = own {
             position.cursor.jump(id.offset() + 1);
         }
-        let there = position.offset() >= topic.log.oldest_offset();
+        // First, so that nobody takes away what is there: P7.
         self.note_passed();
-        there
+        fence(Ordering::SeqCst);
+        self.position.offset() >= self.topic.log.oldest_offset()
     }
 
     /// Stands behind the events before the first hole, again.
@@ -303,19 +305,28 @@ impl Subscription {
 
     /// The next of the frames that come first.
     #[cold]
-    fn next_first(&mut self) -> Option<&Frame> {
+    fn pop_first(&mut self) -> Option<Frame> {
         let Self {
             position, extra, ..
         } = self;
         if position.state != State::Opening {
             return None;
         }
-        let extra = extra.as_mut()?;
-        extra.given = extra.first.pop_front();
-        if extra.first.is_empty() {
+        let first = &mut extra.as_mut()?.first;
+        let frame = first.pop_front();
+        if first.is_empty() {
+            // A snapshot may be large.
+            *first = VecDeque::new();
             position.state = State::Reading;
         }
-        extra.given.as_ref()
+        frame
+    }
+
+    /// [`pop_first`](Self::pop_first), to be borrowed until the next one or the end of the batch.
+    #[cold]
+    fn next_first(&mut self) -> Option<&Frame> {
+        let frame = self.pop_first()?;
+        Some(self.extra().given.insert(frame))
     }
 
     /// The id after which the next event comes.
@@ -412,9 +423,9 @@ impl Subscription {
     fn look(&mut self, guard: &Guard) -> Found {
         self.see_end();
         if self.position.state == State::Opening
-            && let Some(frame) = self.next_first()
+            && let Some(frame) = self.pop_first()
         {
-            return Found::Frame(frame.clone());
+            return Found::Frame(frame);
         }
         let Self {
             topic, position, ..

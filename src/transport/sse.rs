@@ -46,7 +46,8 @@ pub(super) const BLOCK_END: usize = 2;
 /// [`Envelope`] if it has one. After the hub's `heartbeat` of silence an empty comment is sent. Lag is an event named `lag`
 /// with the data `{"missed":N}`, or `{"missed":null}` if nobody can tell, or with [`Notices::Comments`](crate::Notices) a
 /// comment that says so; its id is the one just before the first event that follows, so a client that reconnects then
-/// continues there. If the hub keeps history, the stream begins with an id of its own, so that a client that loses the
+/// continues there. Only a comment that is the last thing of a stream ([`LagPolicy::Disconnect`](crate::LagPolicy)) has no id: the
+/// client comes back with the id that it has, and [`Subscription::resumed`] tells the server of the gap. If the hub keeps history, the stream begins with an id of its own, so that a client that loses the
 /// connection before its first event misses none. The stream ends when the subscription ends; `EventSource` then
 /// reconnects after its `retry` time. If one of its subscriptions is [ended from outside](crate::EndHandle), the whole stream
 /// ends with a comment that says why, and what was not sent before is not sent any more.
@@ -427,8 +428,10 @@ pub(super) fn end_notice(reason: EndReason) -> Bytes {
 }
 
 pub(super) fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool, on_lag: OnLag) {
-    // Writing to a buffer that grows does not fail.
-    if with_id {
+    // Writing to a buffer that grows does not fail. Whoever is ended and is told only by a comment keeps the id that it has:
+    // when it comes back the gap is still one, and the server sees it.
+    let silent = on_lag.notices == Notices::Comments && on_lag.policy == LagPolicy::Disconnect;
+    if with_id && !silent {
         let _ = writeln!(chunk, "id: {}", lag.resumed_after());
     }
     let _ = match (on_lag.notices, lag.missed()) {
@@ -440,7 +443,7 @@ pub(super) fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool, on_lag: O
         (Notices::Comments, None) => writeln!(chunk, ": lag, unknown how many events missed"),
     };
     if on_lag.notices == Notices::Comments {
-        if on_lag.policy == LagPolicy::Disconnect {
+        if silent {
             // The last thing that it is told.
             let _ = writeln!(chunk, ": {}", EndReason::Lagged);
         }

@@ -13,7 +13,7 @@ use crate::config::HubBuilder;
 use crate::position::Start;
 use crate::subscription::{Item, Subscription};
 use crate::sync::{Arc, AtomicBool, HostArc, Ordering, arc_unsized, epoch};
-use crate::topic::{Home, Shared, TopicCore, User};
+use crate::topic::{Home, Pending, Shared, TopicCore, User};
 
 /// A registry of one topic, without its lock: the lock would order more than U4 asks for.
 #[derive(Default)]
@@ -49,7 +49,7 @@ fn topic(history: bool) -> (Arc<TopicCore>, HostArc<std::sync::atomic::AtomicUsi
 fn publish(topic: &TopicCore) {
     let guard = epoch::pin();
     let frame = frame("a");
-    let appended = topic.append(frame.len(), || frame, &guard);
+    let appended = topic.append(frame.len(), &mut Pending::Made(frame), &guard);
     assert!(appended.is_ok(), "the topic is open");
 }
 
