@@ -464,7 +464,7 @@ E
 blunt counted-after-place 'T3: counted in after the place was taken' \
     'what is skipped between place and count has no offset and is owed to nobody; that the count comes under the lock is `counted-outside`' <<'E'
 registry.rs :: s/topic\.enter\(user\);/if user == User::Handle { topic.enter(user); }/
-subscription.rs :: s/(this\.note_passed\(\);\s*drop\(guard\);)/$1 this.topic.enter(User::Subscription);/
+subscription/mod.rs :: s/(this\.note_passed\(\);\s*drop\(guard\);)/$1 this.topic.enter(User::Subscription);/
 E
 blunt exit-relaxed 'U2: `exit`, AcqRel → Relaxed' \
     'the fence U4 follows, and whoever appended has passed the fence of `needs_wake`' <<'E'
@@ -475,7 +475,7 @@ blunt exit-no-acquire 'U2: `exit`, AcqRel → Release' \
 topic.rs :: s/(self\.users\.fetch_sub\(user\.one\(\), Ordering::)AcqRel/$1Release/
 E
 weaken exit-no-fence 'U4: no fence in `exit`' visit_vs_leave <<'E'
-topic.rs :: s/(sees that nobody is left\.\s*)fence\(Ordering::SeqCst\);/$1/
+topic.rs :: s/(with those who wait for that\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
 blunt offer-no-fence 'U4: no fence in `offer_to_go`' \
     'both callers have passed a fence already: U3 in `visit`, that of `wake` in `close`' <<'E'
@@ -488,12 +488,82 @@ blunt passed-not-capped 'P7: what is evicted as passed is not capped by an end r
     'whoever calls `consumed` has itself passed no more than that end' <<'E'
 topic.rs :: s/passed\.min\(end\)/passed.min(u64::MAX.max(end))/
 E
-blunt hub-no-fence 'H1: no fence in `Hub::enter`' \
-    'the lock of the shard orders both sides' <<'E'
-hub.rs :: s/(sees that the hub is closed\.\s*)fence\(Ordering::SeqCst\);/$1/
+blunt hub-no-fence 'H1, J-b: no fence in `Hub::enter`' \
+    'for H1 the lock of the shard orders both sides, for J-b the fence of `claim` (P7)' <<'E'
+hub.rs :: s/(for `tell_joined`\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
 weaken hub-no-look 'H1: no look at the hub after the topic was made' close_vs_publish <<'E'
 hub.rs :: s/if self\.is_closed\(\) \{\s*topic\.close\(\);\s*\}//
+E
+
+# Interest.
+
+weaken interest-comes-no-fence 'J-a: no fence in `poll_subscribed`' interest::interest_first_comes <<'E'
+interest.rs :: s/(fn poll_subscribed.*?\/\/ J-a\s*)fence\(Ordering::SeqCst\);/$1/s
+E
+weaken interest-joined-no-fence 'J-b: no fence before `tell_joined`: neither that of `Hub::enter` nor that of `claim`' interest::interest_first_comes <<'E'
+hub.rs :: s/(for `tell_joined`\.\s*)fence\(Ordering::SeqCst\);/$1/
+subscribers/mod.rs :: s/(let seat = self\.claim_waiter\(\);.*?)fence\(Ordering::SeqCst\);/$1/s
+E
+weaken interest-leaves-no-fence 'J-a: no fence in `poll_deserted`' interest::interest_last_leaves <<'E'
+interest.rs :: s/(fn poll_deserted.*?\/\/ J-a\s*)fence\(Ordering::SeqCst\);/$1/s
+E
+weaken exit-no-fence-watched 'J-b: no fence in `exit`' interest::interest_last_leaves <<'E'
+topic.rs :: s/(with those who wait for that\.\s*)fence\(Ordering::SeqCst\);/$1/
+E
+weaken interest-look-first 'J1: the subscribers counted before the waker is in' interest::interest_first_comes <<'E'
+interest.rs :: s/self\.watcher\.park\(cx\.waker\(\)\);(\s*\/\/ J-a\s*fence\(Ordering::SeqCst\);\s*if self\.topic\.subscribers\(\) > 0 \{\s*Poll::Ready\(\(\)\)\s*\} else \{)/$1 self.watcher.park(cx.waker());/
+E
+weaken interest-told-before-counted 'J1: watchers are told before the subscription is counted out' interest::interest_last_leaves <<'E'
+topic.rs :: s/(let before = self\.users\.fetch_sub)/self.shared.watchers.tell(self.address(), false); $1/
+topic.rs :: s/FirstPanic::default\(\)\.run\(tell\);/drop(tell);/
+E
+
+# Ends from outside, names, routes, snapshots.
+
+weaken end-no-rmw 'E2: `take_one` without its RMW when the bit is clear' end_vs_park <<'E'
+subscribers/chunk.rs :: s/(let armed = self\.armed\.fetch_and)/if self.armed.load(Ordering::Acquire) \& bit == 0 { return None; } $1/
+E
+weaken end-no-release 'P3: `take_one`, AcqRel → Acquire' end_vs_park <<'E'
+subscribers/chunk.rs :: s/(let armed = self\.armed\.fetch_and\(!bit, Ordering::)AcqRel/$1Acquire/
+E
+weaken end-no-acquire 'P3: `take_one`, AcqRel → Release' end_vs_park <<'E'
+subscribers/chunk.rs :: s/(let armed = self\.armed\.fetch_and\(!bit, Ordering::)AcqRel/$1Release/
+E
+weaken end-no-second-look 'no look at the reason after parking' end_vs_park <<'E'
+subscription/mod.rs :: s/(fn look\(&mut self, guard: &Guard\) -> Found \{\s*)self\.see_end\(\);/$1/
+subscription/mod.rs :: s/(let mut found = self\.look\(&guard\);)/self.see_end(); $1/
+E
+weaken end-spot-first 'E2: the spot is looked up before the reason is set' end_vs_move <<'E'
+ending.rs :: s/(pub fn end\(&self, reason: EndReason\) -> bool \{)(.*?)let spot = self\.0\.spot\(\)\.clone\(\);/$1 let spot = self.0.spot().clone();$2/s
+E
+blunt end-reason-relaxed 'E-a: the reason set Relaxed' \
+    'the RMWs of `armed` order it (P2 and P3)' <<'E'
+ending.rs :: s/(compare_exchange\(0, reason\.number\(\), Ordering::)AcqRel/$1Relaxed/
+E
+blunt end-reason-load-relaxed 'E-b: the reason read Relaxed' \
+    'the reason is all that is read' <<'E'
+ending.rs :: s/(self\.0\.reason\.load\(Ordering::)Acquire/$1Relaxed/
+E
+weaken entry-of-anybody 'B1: an entry is removed whosesoever it is' replace_vs_leave <<'E'
+broadcaster.rs :: s/let own = \|entry: &Entry\| entry\.end\.is_same\(&self\.end\);/let own = |_: \&Entry| true;/
+E
+weaken route-no-lock 'O1 of `router`: no lock around the appends' router_order <<'E'
+router.rs :: s/let locked = lock\.lock\(\)\.unwrap_or_else\(PoisonError::into_inner\);/let locked = lock;/
+E
+weaken route-lock-each 'O1 of `router`: the lock taken for each append alone' router_order <<'E'
+router.rs :: s/let locked = lock\.lock\(\)\.unwrap_or_else\(PoisonError::into_inner\);/let locked = lock;/
+router.rs :: s/(let bytes = frame\.as_ref\(\)\.map_or\(0, Frame::len\);)/let _locked = lock.lock(); $1/
+E
+weaken snapshot-first 'N2: the place is taken after the snapshot' snapshot_vs_publish <<'E'
+subscription/mod.rs :: s/(let taken = asked\.map_err\(SnapshotError::Snapshot\)\?;)/$1 self.begin_again();/
+E
+blunt snapshot-from-reserved 'N1: the place is what is reserved' \
+    'reserving is a release and the end is read with Acquire (O1), so the state before it is seen all the same; without these two no model gets there either' <<'E'
+position.rs :: s/(Start::Filled => \{).*?(\n            \})/$1$2/s
+E
+weaken snapshot-as-of-ignored 'the stream goes on from the place, not after what the snapshot includes' snapshot_vs_publish <<'E'
+subscription/mod.rs :: s/position\.cursor\.jump\(id\.offset\(\) \+ 1\);//
 E
 
 # The reactor's inbox.

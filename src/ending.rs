@@ -20,7 +20,7 @@
 //!
 //! | # | site | operation | ordering | pairs with | model that fails when weaker |
 //! |---|---|---|---|---|---|
-//! | E-a | `end` | CAS of `reason` | `AcqRel` | E-b | — (P2 and P3 order it) |
+//! | E-a | `end` | CAS of `reason` | `AcqRel` | E-b | — (P2 and P3, or the lock of the spot, order it) |
 //! | E-b | `reason` | load | Acquire | E-a | — (the reason is all that is read) |
 //!
 //! **Progress.** `end` takes a lock of this one subscription; reading takes none.
@@ -28,7 +28,7 @@
 use std::fmt;
 
 use crate::subscribers::Seat;
-use crate::sync::{Arc, AtomicU32, HostArc, Mutex, MutexGuard, Ordering, PoisonError};
+use crate::sync::{Arc, AtomicU32, HostArc, Ordering, PoisonError, StepMutex, StepMutexGuard};
 use crate::topic::TopicCore;
 
 /// Why a subscription has ended.
@@ -116,11 +116,11 @@ pub struct EndHandle(HostArc<Ending>);
 
 struct Ending {
     reason: AtomicU32,
-    spot: Mutex<Option<HostArc<dyn Spot>>>,
+    spot: StepMutex<Option<HostArc<dyn Spot>>>,
 }
 
 impl Ending {
-    fn spot(&self) -> MutexGuard<'_, Option<HostArc<dyn Spot>>> {
+    fn spot(&self) -> StepMutexGuard<'_, Option<HostArc<dyn Spot>>> {
         // Nothing panics under this lock.
         self.spot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,7 +130,7 @@ impl EndHandle {
     pub(crate) fn new(spot: HostArc<dyn Spot>) -> Self {
         Self(HostArc::new(Ending {
             reason: AtomicU32::new(0),
-            spot: Mutex::new(Some(spot)),
+            spot: StepMutex::new(Some(spot)),
         }))
     }
 

@@ -474,6 +474,10 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         let mut guard = epoch::pin();
         let mut append = |topic: &Arc<TopicCore>| {
             let appended = topic.append(bytes, pending, &guard);
+            if appended.is_err() {
+                // The closer may be on its way still: nobody waits for it.
+                topic.log.close(&guard);
+            }
             appended.map(|(published, began_chain)| {
                 let wake = topic.subscribers.needs_wake();
                 // The topic is held on to only if there is something to do after the lock.

@@ -9,7 +9,8 @@
 //! **Invariants.**
 //! * J1: a watcher puts its waker in, and looks at the subscribers after that; a subscription takes its place or is counted out,
 //!   and looks for watchers after that; between the two stands a fence on both sides. So either the watcher sees it, or it
-//!   finds the watcher.
+//!   finds the watcher. The fences are for the look at `count`, which takes no lock: whoever knows that somebody watches is
+//!   ordered by the locks.
 //! * J2: a subscriber has come when it has its place in the log, not when it is counted: what is published by whoever was
 //!   woken is behind that place.
 //! * J3: a watcher has one alarm at most in the clock, which does not keep it.
@@ -31,7 +32,8 @@ use std::time::Duration;
 
 use crate::error::SubscribeError;
 use crate::sync::{
-    AtomicBool, AtomicU64, AtomicUsize, HostArc, Mutex, MutexGuard, Ordering, PoisonError, fence,
+    AtomicBool, AtomicU64, AtomicUsize, HostArc, Ordering, PoisonError, StepMutex, StepMutexGuard,
+    fence,
 };
 use crate::topic::Topic;
 use crate::unwind::FirstPanic;
@@ -47,13 +49,13 @@ type ByTopic = HashMap<usize, Vec<HostArc<Watcher>>>;
 #[derive(Debug)]
 pub(crate) struct Watchers {
     count: AtomicUsize,
-    shards: [Mutex<ByTopic>; SHARDS],
+    shards: [StepMutex<ByTopic>; SHARDS],
 }
 
 /// One who watches.
 #[derive(Debug)]
 pub(crate) struct Watcher {
-    waker: Mutex<Option<Waker>>,
+    waker: StepMutex<Option<Waker>>,
     /// Whether a subscriber came since it last looked.
     came: AtomicBool,
     /// When the clock is to wake it, in ticks; [`NEVER`] if it is not (J3).
@@ -62,7 +64,7 @@ pub(crate) struct Watcher {
 
 const NEVER: u64 = u64::MAX;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &StepMutex<T>) -> StepMutexGuard<'_, T> {
     // Nothing panics under these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -71,18 +73,18 @@ impl Watchers {
     pub(crate) fn new() -> Self {
         Self {
             count: AtomicUsize::new(0),
-            shards: std::array::from_fn(|_| Mutex::default()),
+            shards: std::array::from_fn(|_| StepMutex::default()),
         }
     }
 
-    fn shard(&self, topic: usize) -> MutexGuard<'_, ByTopic> {
+    fn shard(&self, topic: usize) -> StepMutexGuard<'_, ByTopic> {
         // Topics are some hundred bytes apart.
         lock(&self.shards[(topic >> 8) % SHARDS])
     }
 
     fn add(&self, topic: usize) -> HostArc<Watcher> {
         let watcher = HostArc::new(Watcher {
-            waker: Mutex::new(None),
+            waker: StepMutex::new(None),
             came: AtomicBool::new(false),
             alarm: AtomicU64::new(NEVER),
         });

@@ -1,6 +1,8 @@
 //! Event to frame: everything that can fail or allocate, before the log is touched.
 
 mod sse;
+#[cfg(all(test, not(fanfare_loom)))]
+mod tests;
 
 use std::cell::Cell;
 

@@ -371,9 +371,11 @@ impl Subscription {
     /// Takes the frames that come first.
     #[cfg(feature = "http-body")]
     pub(crate) fn take_first(&mut self) -> VecDeque<Frame> {
-        if self.position.state == State::Opening {
-            self.position.state = State::Reading;
+        self.see_end();
+        if self.position.state != State::Opening {
+            return VecDeque::new();
         }
+        self.position.state = State::Reading;
         let extra = self.extra.as_mut();
         extra
             .map(|it| std::mem::take(&mut it.first))

@@ -17,6 +17,7 @@ pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub(crate) use std::thread::Builder as ThreadBuilder;
 
 pub(crate) type StepMutex<T> = loom::sync::Mutex<T>;
+pub(crate) type StepMutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
 
 pub(crate) type HostArc<T> = std::sync::Arc<T>;
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;

@@ -9,8 +9,9 @@ pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-/// A lock that is held over steps of a log: in models it is loom's.
+/// A lock whose order is part of a protocol: in models it is loom's.
 pub(crate) type StepMutex<T> = std::sync::Mutex<T>;
+pub(crate) type StepMutexGuard<'a, T> = std::sync::MutexGuard<'a, T>;
 #[cfg(feature = "compat")]
 pub(crate) use std::sync::LazyLock;
 pub(crate) use std::thread::Builder as ThreadBuilder;

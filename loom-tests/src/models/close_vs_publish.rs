@@ -10,6 +10,7 @@ use loom::thread;
 
 use super::{KEEP_ONE, Seen, append_slowly, check, event, frame, tag, text};
 use crate::error::{PublishError, SubscribeError, TryRecvError};
+use crate::event_id::EventId;
 use crate::hub::Hub;
 use crate::log::{Cursor, Log};
 use crate::subscription::{Item, Subscription};
@@ -128,6 +129,35 @@ fn topic_close_vs_subscribe() {
         let published = hub.publish("t", event(&text("a"))).expect("open");
         let ended = read(&mut subscription, &mut Vec::new());
         assert_eq!(published.subscribers(), usize::from(!ended));
+    });
+}
+
+/// T4: a topic is closed by itself while somebody publishes to its key: the publish succeeds, and the event is in the old life or in
+/// the new one.
+#[test]
+fn topic_close_vs_publish() {
+    check("topic_close_vs_publish", Some(3), || {
+        let hub = Hub::builder().history(true).build().expect("valid");
+        let topic = hub.topic("t").expect("open");
+        let mut before = topic.subscribe().expect("open");
+        let closer = thread::spawn(move || topic.close());
+        let published = hub
+            .publish("t", event(&text("a")))
+            .expect("the hub is open");
+        closer.join().expect("no panic");
+        let mut seen = Vec::new();
+        assert!(read(&mut before, &mut seen), "never ends");
+        let after = EventId::new(published.id().expect("kept").epoch(), 0);
+        let mut again = hub.subscribe_from("t", after).expect("the hub is open");
+        let kept = matches!(again.try_recv(), Ok(Item::Frame(_)));
+        assert_eq!(
+            (seen.len(), kept),
+            if seen.is_empty() {
+                (0, true)
+            } else {
+                (1, false)
+            }
+        );
     });
 }
 
