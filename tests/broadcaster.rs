@@ -410,7 +410,7 @@ fn a_topic_handle_publishes_and_tells_whether_anybody_listens() {
     let topic = broadcaster.topic(&ann()).unwrap();
     let mut interest = topic.interest();
     let tab = broadcaster.register(&ann(), "tab").unwrap();
-    block_on(interest.subscribed());
+    block_on(interest.subscribed()).unwrap();
     assert_eq!(topic.publish(Said("x").to_sse()).unwrap().subscribers(), 1);
     drop(tab);
     block_on(interest.deserted(std::time::Duration::ZERO));
@@ -803,4 +803,37 @@ fn events_are_whole_while_others_come_and_go() {
 fn info_of_levels(broadcaster: &Broadcaster<Level>) -> (usize, usize) {
     let info = broadcaster.connection_info();
     (info.users, info.connections)
+}
+
+/// A gap that is told only by a comment stays a gap: the client keeps its id, and the server sees it when it comes back.
+#[cfg(feature = "http-body")]
+#[test]
+fn a_connection_that_lagged_comes_back_with_its_gap() {
+    use futures_util::FutureExt as _;
+    use http_body_util::BodyExt as _;
+
+    let hub = Hub::builder().history(true).retain_events(64);
+    let pings = Broadcaster::<Said>::with_hub(hub.build_keyed().unwrap());
+    let seen = pings.broadcast(&ann(), &Said("seen")).unwrap().id();
+    let subscription = pings.register_from(&ann(), "tab", seen).unwrap();
+    assert_eq!(subscription.resumed(), fanfare::Resumed::Continued);
+    for _ in 0..1000 {
+        let _ = pings.broadcast(&ann(), &Said("missed")).unwrap();
+    }
+    let mut body = subscription.into_sse().prime(false).into_body();
+    let mut all = String::new();
+    while let Some(frame) = body.frame().now_or_never().unwrap() {
+        let chunk = frame.unwrap().into_data().unwrap();
+        all.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    drop(body);
+    let lag = all.strip_prefix(":\n\n: lag, ").unwrap();
+    assert!(
+        lag.ends_with(" events missed\n: this connection fell too far behind\n\n"),
+        "{all}"
+    );
+    assert!(!all.contains("id:"), "{all}");
+    assert_eq!(pings.stats().lagged, 1);
+    let again = pings.register_from(&ann(), "tab", seen).unwrap();
+    assert!(matches!(again.resumed(), fanfare::Resumed::Gap { missed } if missed > 800));
 }

@@ -180,7 +180,7 @@ fn a_grace_is_waited_for() {
     let mut interest = hub.topic("a").unwrap().interest();
     for grace in [1, 7, 40].map(Duration::from_millis) {
         let subscription = hub.subscribe("a").unwrap();
-        block_on(interest.subscribed());
+        block_on(interest.subscribed()).unwrap();
         let left = Instant::now();
         drop(subscription);
         block_on(interest.deserted(grace));
@@ -344,7 +344,7 @@ fn news_is_not_lost_between_threads() {
                 scope.spawn(|| {
                     let mut interest = topic.interest();
                     for _ in 0..ROUNDS {
-                        block_on(interest.subscribed());
+                        block_on(interest.subscribed()).unwrap();
                         seen.fetch_add(1, Ordering::SeqCst);
                         block_on(interest.deserted(Duration::ZERO));
                         seen.fetch_add(1, Ordering::SeqCst);
@@ -378,10 +378,62 @@ fn an_interest_made_amid_a_subscribe_is_told() {
             if round % 2 == 0 {
                 drop(topic.interest());
             }
-            block_on(topic.interest().subscribed());
+            block_on(topic.interest().subscribed()).unwrap();
             let subscription = comes.join().unwrap();
             scope.spawn(move || drop(subscription));
             block_on(topic.interest().deserted(Duration::ZERO));
         });
+    }
+}
+
+/// Whoever waits for the first subscriber publishes as soon as it is told: from the waker itself, which runs within the
+/// subscribe.
+#[test]
+fn what_is_published_when_somebody_comes_reaches_it() {
+    struct Publishes(fanfare::Topic);
+
+    impl std::task::Wake for Publishes {
+        fn wake(self: Arc<Self>) {
+            let published = self.0.publish(Event::text("first")).unwrap();
+            assert_eq!(published.subscribers(), 1);
+        }
+    }
+
+    let hub = Hub::new();
+    let topic = hub.topic("run").unwrap();
+    let mut interest = topic.interest();
+    let waker = std::task::Waker::from(Arc::new(Publishes(topic.clone())));
+    {
+        let mut comes = std::pin::pin!(interest.subscribed());
+        let mut cx = Context::from_waker(&waker);
+        assert!(comes.as_mut().poll(&mut cx).is_pending());
+    }
+    let mut subscription = hub.subscribe("run").unwrap();
+    let Ok(fanfare::Item::Frame(first)) = subscription.try_recv() else {
+        panic!("the first event");
+    };
+    assert_eq!(first.data(), "first");
+}
+
+/// Nobody comes to what is closed.
+#[test]
+fn who_waits_for_somebody_is_told_that_nobody_will_come() {
+    for close_hub in [false, true] {
+        let hub = Hub::new();
+        let topic = hub.topic("run").unwrap();
+        let mut interest = topic.interest();
+        let closing = {
+            let (hub, topic) = (hub.clone(), topic.clone());
+            thread::spawn(move || {
+                if close_hub {
+                    hub.close();
+                } else {
+                    topic.close();
+                }
+            })
+        };
+        assert!(block_on(interest.subscribed()).is_err());
+        closing.join().unwrap();
+        assert!(block_on(interest.subscribed()).is_err());
     }
 }
