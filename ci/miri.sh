@@ -21,3 +21,5 @@ cargo "+$nightly" miri test --target-dir target/miri --lib -- --skip segments_ar
 cargo "+$nightly" miri test --target-dir target/miri --features reactor --lib -- \
     a_closed_topic_ends_its_streams who_takes_no_byte too_much_input
 cargo "+$nightly" miri test --target-dir target/miri --test stress
+# Names that are registered, replaced and dropped by several threads.
+cargo "+$nightly" miri test --target-dir target/miri --test broadcaster -- counts_are_exact of_those events_are_whole

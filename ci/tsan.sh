@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the stress tests, those of the reactor and those of the typed layer under ThreadSanitizer, with the real crossbeam-epoch, arc-swap and dashmap.
-# std is built with the sanitizer as well: without that, what is synchronised inside std looks like a race.
+# Runs the stress tests, those of the reactor and those of the typed layer under ThreadSanitizer, with the real
+# crossbeam-epoch, arc-swap and dashmap. std is built with the sanitizer as well: without that, what is synchronised inside
+# std looks like a race.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . ci/nightly.sh
@@ -20,4 +21,5 @@ export TSAN_OPTIONS="halt_on_error=1 report_thread_leaks=0 suppressions='$PWD/ci
 # Five times the events of a plain run: the longer the sanitizer looks, the more it sees.
 export FANFARE_STRESS=${FANFARE_STRESS:-5}
 cargo "+$nightly" test -Zbuild-std --target "$target" --target-dir target/tsan --profile tsan --features reactor \
-    --test stress --test reactor --test broadcaster --test router --test snapshot --test interest --test endings "$@"
+    --test stress --test reactor \
+    --test broadcaster --test router --test snapshot --test interest --test endings "$@"

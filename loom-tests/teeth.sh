@@ -504,6 +504,10 @@ E
 weaken interest-joined-no-fence 'J-b: no fence in `Subscription::start`' interest::interest_first_comes <<'E'
 subscription/mod.rs :: s/(takes the subscription down with it\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
+blunt interest-counted-is-there 'J2: ready for who is counted and has no place' \
+    'loom does not get between the count and the place: the append looks at the tail before it changes it (Loads, above)' <<'E'
+interest.rs :: s/if core\.subscribers\.has_reader\(\)/if self.topic.subscribers() > 0/
+E
 weaken interest-leaves-no-fence 'J-a: no fence in `poll_deserted`' interest::interest_last_leaves <<'E'
 interest.rs :: s/(fn poll_deserted.*?\/\/ J-a\s*)fence\(Ordering::SeqCst\);/$1/s
 E
@@ -567,7 +571,7 @@ weaken snapshot-first 'N2: the place is taken after the snapshot' snapshot_vs_pu
 subscription/mod.rs :: s/(let taken = asked\.map_err\(SnapshotError::Snapshot\)\?;)/$1 self.begin_again();/
 E
 blunt snapshot-from-reserved 'N1: the place is what is reserved' \
-    'reserving is a release and the end is read with Acquire (O1), so the state before it is seen all the same; without these two no model gets there either' <<'E'
+    'reserving is a release and the end is read with Acquire (O1), so the state before it is seen all the same; without these two loom does not get there (Loads, above)' <<'E'
 position.rs :: s/(Start::Filled => \{).*?(\n            \})/$1$2/s
 E
 weaken snapshot-as-of-ignored 'the stream goes on from the place, not after what the snapshot includes' snapshot_vs_publish <<'E'

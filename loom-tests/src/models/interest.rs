@@ -7,7 +7,7 @@
 //! watch meanwhile.
 //!
 //! **Teeth.** No fence in `poll_subscribed`; none in `Subscription::start`; none in `poll_deserted`; none in `exit`; looking before the
-//! waker is in; ready for who is counted and has no place; watchers told before the subscription is counted out.
+//! waker is in; watchers told before the subscription is counted out.
 
 use std::pin::pin;
 use std::task::{Context, Poll};
