@@ -46,7 +46,7 @@ pub(super) const BLOCK_END: usize = 2;
 /// [`Envelope`] if it has one. After the hub's `heartbeat` of silence an empty comment is sent. Lag is an event named `lag`
 /// with the data `{"missed":N}`, or `{"missed":null}` if nobody can tell, or with [`Notices::Comments`](crate::Notices) a
 /// comment that says so; its id is the one just before the first event that follows, so a client that reconnects then
-/// continues there. Only a comment that is the last thing of a stream ([`LagPolicy::Disconnect`](crate::LagPolicy)) has no id: the
+/// continues there. Only a comment that is the last thing of a stream ([`LagPolicy::Disconnect`]) has no id: the
 /// client comes back with the id that it has, and [`Subscription::resumed`] tells the server of the gap. If the hub keeps history, the stream begins with an id of its own, so that a client that loses the
 /// connection before its first event misses none. The stream ends when the subscription ends; `EventSource` then
 /// reconnects after its `retry` time. If one of its subscriptions is [ended from outside](crate::EndHandle), the whole stream
@@ -101,7 +101,7 @@ impl Sse {
     /// topic that is given already is dropped.
     ///
     /// Each topic's events keep their order; there is none among topics. The stream ends when all of its topics have, or
-    /// when one of them lags whose policy is [`LagPolicy::Disconnect`](crate::LagPolicy::Disconnect). A client remembers one
+    /// when one of them lags whose policy is [`LagPolicy::Disconnect`]. A client remembers one
     /// id: it says where the client stands in the topic that this id is of, and nothing about the others.
     ///
     /// # Examples
