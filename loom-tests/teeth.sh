@@ -135,7 +135,7 @@ weaken slot-store-relaxed 'O2: `Segment::fill`, Release → Relaxed' two_publish
 log/segment.rs :: s/(slot\.0\.store\(frame\.into_raw\(\)\.as_ptr\(\), Ordering::)Release/$1Relaxed/
 E
 weaken slot-load-relaxed 'O2: `Segment::get`, Acquire → Relaxed' two_publishers <<'E'
-log/segment.rs :: s/(self\.slot\(index\)\?\.0\.load\(Ordering::)Acquire/$1Relaxed/
+log/segment.rs :: s/(self\.slots\.get\(index\)\?\.0\.load\(Ordering::)Acquire/$1Relaxed/
 E
 weaken next-store-relaxed 'O4: `decide_next`, Release → Relaxed' two_publishers <<'E'
 log/segment.rs :: s/(next\.into_raw\(\),\s*Ordering::)Release/$1Relaxed/
@@ -255,7 +255,7 @@ weaken release-cuts-unlinked 'L5: release cuts a chain that `oldest` does not le
 log/mod.rs :: s/\(Link::Segment\(_\), Link::Segment\(tail_ptr\)\) = \(self\.oldest\(\), self\.tail\(\)\)/(_, Link::Segment(tail_ptr)) = (self.oldest(), self.tail())/
 E
 weaken reader-does-not-help 'a reader past a cut does not move `tail` on' release_vs_append::release_vs_reader <<'E'
-log/cursor.rs :: s/self\.log\.advance_tail\(segment\.into\(\), vacant\);/let _ = vacant;/
+log/cursor.rs :: s/self\.log\.advance_tail\(segment\.thin\(\), vacant\);/let _ = vacant;/
 E
 weaken release-seals-empty 'S5: release seals an empty tail' release_vs_append <<'E'
 log/mod.rs :: s/if reserved > 0 && tail/if tail/

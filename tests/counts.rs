@@ -30,8 +30,8 @@ const SEGMENT: u64 = 64;
 
 /// The frame: header and bytes in one. The wakes of those who are parked add nothing: wakers are moved.
 const PUBLISH: u64 = 1;
-/// A publish that begins a segment: the frame, the segment, and the row of its slots.
-const PUBLISH_IN_NEW_SEGMENT: u64 = 3;
+/// A publish that begins a segment: the frame, and the segment with its slots.
+const PUBLISH_IN_NEW_SEGMENT: u64 = 2;
 
 /// How many operations allocated how often.
 type Histogram = BTreeMap<u64, u64>;
@@ -181,8 +181,8 @@ fn evicting_adds_little() {
         }
         let sum: u64 = histogram.iter().map(|(made, times)| made * times).sum();
         let worst = histogram.keys().max().copied().unwrap_or(0);
-        // Two for each segment of 64, and what lists the retired ones: one in 64 KiB, and what that retires in turn.
-        let most = EVENTS + EVENTS / SEGMENT * 2 + EVENTS / SEGMENT;
+        // One for each segment of 64, and what lists the retired ones: one in 64 KiB, and what that retires in turn.
+        let most = EVENTS + EVENTS / SEGMENT + EVENTS / SEGMENT;
         assert!(sum <= most, "{sum} allocations, expected at most {most}");
         assert!(worst <= 6, "{worst} allocations in one publish");
         assert!(matches!(subscription.try_recv(), Ok(Item::Lagged(_))));
@@ -536,23 +536,30 @@ mod router {
         }
     }
 
-    /// As it is by default, with readers that keep up: of segments that are passed the collector keeps lists.
+    /// As it is by default, with readers that keep up, who also retire what they passed: two frames, and two segments now and
+    /// then. The clock and the collector may add to one call in a thousand.
     #[test]
-    fn routing_allocates_at_most_four_times_on_average() {
+    fn routing_allocates_at_most_four_times() {
         const EVENTS: u64 = 100 * SEGMENT;
         let streams = EventBroadcasters::new();
         let ann = UserId::from("ann");
         let mut all = connected(&streams, &ann);
         let router = EventRouter::over(streams);
         let event = ag_ui::Event::text_message_content("m1", "x".repeat(90));
+        let route = || drop(router.route_ag_ui(&ann, &event).unwrap());
+        // The first event begins the logs: the hubs' clocks are told.
+        route();
+        all.iter_mut().for_each(park);
         let mut histogram = Histogram::new();
         for _ in 0..EVENTS {
-            let route = || drop(router.route_ag_ui(&ann, &event).unwrap());
             count(&mut histogram, route);
             all.iter_mut().for_each(park);
         }
-        let sum: u64 = histogram.iter().map(|(made, times)| made * times).sum();
-        assert!(sum <= 4 * EVENTS, "{histogram:?}");
+        let most = 2 * PUBLISH_IN_NEW_SEGMENT;
+        // When the machine stands still the logs may have been given back meanwhile, and begin anew; or the collector has what this
+        // thread retired, which needs a bag of its own.
+        let beyond: u64 = histogram.range(most + 1..).map(|(_, calls)| calls).sum();
+        assert!(beyond <= EVENTS / 1000, "{histogram:?}");
         assert!(histogram[&2] >= EVENTS / 10 * 9, "{histogram:?}");
     }
 }

@@ -13,7 +13,7 @@
 
 use std::ptr::{NonNull, null_mut};
 
-use super::segment::{Link, Segment};
+use super::segment::{Link, Segment, Thin};
 use super::{FIRST_OFFSET, Log};
 use crate::frame::FrameRef;
 use crate::sync::epoch::Guard;
@@ -21,7 +21,7 @@ use crate::sync::epoch::Guard;
 #[derive(Debug, Clone)]
 pub(crate) struct Cursor {
     offset: u64,
-    segment: *mut Segment,
+    segment: *mut Thin,
 }
 
 // SAFETY: the address is followed only under C1, from whatever thread.
@@ -92,7 +92,7 @@ impl Cursor {
     /// Stands at `offset`, which `segment` holds or just ends before.
     #[inline]
     fn stand(&mut self, offset: u64, segment: &Segment) {
-        let address = std::ptr::from_ref(segment).cast_mut();
+        let address = segment.thin().as_ptr();
         let behind = usize::from(offset > segment.first());
         self.offset = offset;
         self.segment = address.map_addr(|address| address | behind);
@@ -250,7 +250,7 @@ impl<'g> Reader<'g> {
                 }
                 vacant @ Link::Vacant(base) => {
                     // Whoever cut the log off may not have come to this yet; the look-up needs it.
-                    self.log.advance_tail(segment.into(), vacant);
+                    self.log.advance_tail(segment.thin(), vacant);
                     self.crossed = true;
                     self.cursor.jump(base);
                     self.segment = None;
@@ -289,7 +289,7 @@ impl<'g> Reader<'g> {
     }
 
     /// From the tail backwards: short for a reader that is nearly up to date.
-    fn search_back(&self, tail: NonNull<Segment>, offset: u64) -> Option<&'g Segment> {
+    fn search_back(&self, tail: NonNull<Thin>, offset: u64) -> Option<&'g Segment> {
         // SAFETY: read from `tail` under the guard.
         let mut segment = unsafe { self.log.reach(tail, self.guard) };
         while segment.first() > offset {

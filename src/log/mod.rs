@@ -67,8 +67,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 
 pub(crate) use cursor::{Cursor, Reader, Step};
-pub(crate) use segment::MAX_SLOTS;
-use segment::{Link, SEAL_BYTES, Segment};
+use segment::{Link, MAX_SLOTS_LOG2, SEAL_BYTES, Segment, Thin};
 
 use crate::event_id::EventId;
 use crate::frame::Frame;
@@ -80,9 +79,6 @@ pub(crate) const FIRST_OFFSET: u64 = 1;
 
 /// Retired memory above this many bytes is handed to the collector at once.
 const FLUSH_BYTES: u64 = 64 * 1024;
-
-/// Segments of 2^6 slots are the largest.
-const MAX_SLOTS_LOG2: u32 = MAX_SLOTS.ilog2();
 
 /// What a log keeps.
 #[derive(Debug, Clone, Copy)]
@@ -109,8 +105,8 @@ pub(crate) struct Appended {
 
 #[derive(Debug)]
 pub(crate) struct Log {
-    tail: AtomicPtr<Segment>,
-    oldest: AtomicPtr<Segment>,
+    tail: AtomicPtr<Thin>,
+    oldest: AtomicPtr<Thin>,
     oldest_offset: AtomicU64,
     /// Signed: an eviction may be counted before the late fill that it takes off.
     bytes: AtomicI64,
@@ -226,13 +222,13 @@ impl Log {
         reason = "ties the borrow to the log, whose drop frees the chain"
     )]
     #[inline]
-    unsafe fn reach<'g>(&'g self, segment: NonNull<Segment>, _: &'g Guard) -> &'g Segment {
+    unsafe fn reach<'g>(&'g self, segment: NonNull<Thin>, _: &'g Guard) -> &'g Segment {
         // SAFETY: L1 and L2: what these words lead to under a pin is not freed before the pin ends.
         unsafe { Segment::deref(segment) }
     }
 
     /// Moves `tail` on from `segment` to what follows it.
-    fn advance_tail(&self, segment: NonNull<Segment>, next: Link) {
+    fn advance_tail(&self, segment: NonNull<Thin>, next: Link) {
         // Release: whoever reads the new tail reads its fields. Relaxed on failure: somebody else moved it. O5
         let _ = self.tail.compare_exchange(
             segment.as_ptr(),
@@ -242,15 +238,15 @@ impl Log {
         );
     }
 
-    /// How many slots the segment after `last` gets: more when it filled within a tick, fewer when it took long.
-    fn next_slots(last: &Segment, now: u64) -> usize {
-        let log2 = last.slots().ilog2();
-        let log2 = match now.saturating_sub(last.born()) {
+    /// How many slots the segment after `last` gets, as a power of two: more when it filled within a tick, fewer when it
+    /// took long.
+    fn next_slots_log2(last: &Segment, now: u64) -> u32 {
+        let log2 = last.slots_log2();
+        match now.saturating_sub(last.born()) {
             0..=1 => (log2 + 1).min(MAX_SLOTS_LOG2),
             2..=7 => log2,
             _ => log2.saturating_sub(1),
-        };
-        1 << log2
+        }
     }
 
     /// Appends `frame`, with the id of `epoch` if there is space for one. `now` is in ticks of the hub's clock.
@@ -268,9 +264,7 @@ impl Log {
             match self.tail() {
                 Link::Closed(_) | Link::Undecided => return Err(LogClosed(frame)),
                 Link::Vacant(base) => {
-                    let mut fresh = spare
-                        .take()
-                        .unwrap_or_else(|| Box::new(Segment::new(1, now())));
+                    let mut fresh = spare.take().unwrap_or_else(|| Segment::of_one(now()));
                     fresh.place(base, std::ptr::null_mut());
                     match self.begin_chain(base, fresh) {
                         Ok(()) => began_chain = true,
@@ -296,7 +290,7 @@ impl Log {
                         Link::Undecided => {
                             let mut fresh = spare.take().unwrap_or_else(|| {
                                 let now = now();
-                                Box::new(Segment::new(Self::next_slots(tail, now), now))
+                                Segment::new(Self::next_slots_log2(tail, now), now)
                             });
                             fresh.place(tail.end(), tail_ptr.as_ptr());
                             match extend(tail, fresh) {
@@ -333,7 +327,8 @@ impl Log {
     /// Puts the first segment into a log that has none.
     fn begin_chain(&self, base: u64, fresh: Box<Segment>) -> Result<(), Box<Segment>> {
         let vacant = Link::Vacant(base).into_raw();
-        let fresh = Box::into_raw(fresh);
+        let address = fresh.into_raw();
+        let fresh = address.as_ptr();
         // Release: publishes the segment's fields. Relaxed on failure: the loop reads `tail` again. O5
         if self
             .tail
@@ -341,7 +336,7 @@ impl Log {
             .is_err()
         {
             // SAFETY: the segment was not linked, so it is ours again.
-            return Err(unsafe { Box::from_raw(fresh) });
+            return Err(unsafe { Segment::from_raw(address) });
         }
         // L5: either this sees the vacant `oldest`, or the evictor that makes it vacant sees our tail. O8
         fence(Ordering::SeqCst);
@@ -350,7 +345,7 @@ impl Log {
     }
 
     /// Makes `oldest` lead to the segment that begins at `base`, if it is vacant there.
-    fn link_oldest(&self, base: u64, segment: *mut Segment) {
+    fn link_oldest(&self, base: u64, segment: *mut Thin) {
         // Release: readers reach the segment's fields through `oldest`. O6
         let _ = self.oldest.compare_exchange(
             Link::Vacant(base).into_raw(),
@@ -499,8 +494,10 @@ impl Log {
             }
         }
         RETIRED.with(|retired| retired.set(retired.get() + bytes));
+        // SAFETY: not retired yet, so not freed.
+        let segment = unsafe { Segment::whole(oldest.segment) };
         // SAFETY: L1 holds from here on, and only the holder of the flag retires, each segment once.
-        unsafe { epoch::retire(guard, oldest.segment.as_ptr()) };
+        unsafe { epoch::retire(guard, segment) };
     }
 
     /// Ends the log. What was reserved before is delivered; what comes later is refused.
@@ -540,7 +537,7 @@ impl Log {
 /// A segment that may be evicted, and what follows it.
 #[derive(Debug)]
 struct Oldest {
-    segment: NonNull<Segment>,
+    segment: NonNull<Thin>,
     next: Link,
     /// The offset at which what follows begins, and when it was made.
     first: u64,
@@ -556,12 +553,12 @@ impl Oldest {
 
 /// Links `fresh` behind `tail`; tells what follows `tail` now, and gives `fresh` back if that is another.
 fn extend(tail: &Segment, fresh: Box<Segment>) -> Result<Link, (Box<Segment>, Link)> {
-    let fresh = NonNull::from(Box::leak(fresh));
+    let fresh = fresh.into_raw();
     let link = Link::Segment(fresh);
     match tail.decide_next(link) {
         Ok(()) => Ok(link),
         // SAFETY: the segment was not linked, so it is ours again.
-        Err(winner) => Err((unsafe { Box::from_raw(fresh.as_ptr()) }, winner)),
+        Err(winner) => Err((unsafe { Segment::from_raw(fresh) }, winner)),
     }
 }
 
@@ -570,7 +567,7 @@ impl Drop for Log {
         let free_chain = |mut link: Link| {
             while let Link::Segment(segment) = link {
                 // SAFETY: `&mut self`: no reader or publisher is left, and the chain owns its segments.
-                let segment = unsafe { Box::from_raw(segment.as_ptr()) };
+                let segment = unsafe { Segment::from_raw(segment) };
                 link = segment.next();
             }
             link

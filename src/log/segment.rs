@@ -14,6 +14,9 @@
 //!  link:      …000 segment or null      base<<2 | 1 vacant      end<<2 | 3 closed
 //! ```
 //!
+//! A segment is one allocation, its slots behind its other fields. A word that leads to it has no space for their number,
+//! so it holds a [`Thin`] pointer, and the number stands in the segment.
+//!
 //! **Invariants.**
 //! * S1: a slot is written once, by the thread that reserved its index, and is null before.
 //! * S2: after SEALED no index at or above `frozen` is given out, and every index below it was given out.
@@ -21,14 +24,20 @@
 //! * S4: `first`, `prev` and the number of slots do not change after the segment is linked.
 //! * S5: only a closing log seals an empty segment, and then nothing but "closed" follows. So a segment that can be
 //!   evicted holds at least one offset, and a cursor can tell by its offset alone whether its segment is still there.
+//! * S6: a [`Thin`] pointer that leads to a segment came from a box of the whole, by [`Segment::into_raw`], and `len` is the
+//!   number of slots that it was made with.
 
-use std::ptr::{NonNull, null_mut, without_provenance_mut};
+use std::array::from_fn;
+use std::ptr::{NonNull, null_mut, slice_from_raw_parts_mut, without_provenance_mut};
 
 use crate::frame::{Frame, FrameRef, RawFrame};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, Witness};
 
 /// Most slots of a segment.
-pub(crate) const MAX_SLOTS: usize = 64;
+const MAX_SLOTS: usize = 1 << MAX_SLOTS_LOG2;
+
+/// Segments of 2^6 slots are the largest.
+pub(crate) const MAX_SLOTS_LOG2: u32 = 6;
 
 /// A segment with this many bytes in it is sealed.
 pub(crate) const SEAL_BYTES: u64 = 64 * 1024;
@@ -46,7 +55,7 @@ pub(crate) enum Link {
     /// Not decided yet. Only a segment's `next` is ever undecided.
     Undecided,
     /// The segment that follows.
-    Segment(NonNull<Segment>),
+    Segment(NonNull<Thin>),
     /// No segment. The next event gets this offset.
     Vacant(u64),
     /// No segment, and there will be none: the log ends before this offset.
@@ -60,7 +69,7 @@ impl Link {
     const CLOSED: usize = 0b11;
 
     #[inline]
-    pub(crate) fn from_raw(raw: *mut Segment) -> Self {
+    pub(crate) fn from_raw(raw: *mut Thin) -> Self {
         let offset = (raw.addr() >> Self::TAG_BITS) as u64;
         match raw.addr() & Self::TAG_MASK {
             Self::VACANT => Self::Vacant(offset),
@@ -70,7 +79,7 @@ impl Link {
     }
 
     #[inline]
-    pub(crate) fn into_raw(self) -> *mut Segment {
+    pub(crate) fn into_raw(self) -> *mut Thin {
         // Offsets have 62 bits: at a billion events a second that lasts 146 years.
         #[expect(clippy::cast_possible_truncation, reason = "pointers have 64 bits")]
         let tagged = |offset: u64, tag| {
@@ -86,57 +95,140 @@ impl Link {
     }
 }
 
-/// One write-once slot.
+/// One write-once slot, which owns the frame in it.
 #[derive(Debug)]
-struct Slot(AtomicPtr<RawFrame>);
+pub(crate) struct Slot(AtomicPtr<RawFrame>);
 
 impl Slot {
+    #[inline]
     fn new() -> Self {
         Self(AtomicPtr::new(null_mut()))
     }
 }
 
-/// A row of slots.
+impl Drop for Slot {
+    #[inline]
+    fn drop(&mut self) {
+        // Relaxed: `&mut self`; whoever handed the segment over ordered all fills before.
+        if let Some(raw) = NonNull::new(self.0.load(Ordering::Relaxed)) {
+            // SAFETY: S1: the slot's reference is given back here and nowhere else.
+            drop(unsafe { Frame::from_raw(raw) });
+        }
+    }
+}
+
+/// A row of slots. In the order of the fields: what appends and reads look at stands together, next to the first slots.
 #[derive(Debug)]
-pub(crate) struct Segment {
+#[repr(C)]
+pub(crate) struct Segment<S: ?Sized = [Slot]> {
+    witness: Witness,
+    /// When the segment was made, in ticks of the hub's clock.
+    born: u64,
+    /// The segment before this one in its chain; followed only under the rule L4 of `log`.
+    prev: *mut Thin,
+    /// How many slots there are (S6).
+    len: usize,
     /// Offset of slot 0 (S4).
     first: u64,
     reserved: AtomicU64,
     bytes: AtomicU64,
-    next: AtomicPtr<Segment>,
-    /// The segment before this one in its chain; followed only under the rule L4 of `log`.
-    prev: *mut Segment,
-    /// When the segment was made, in ticks of the hub's clock.
-    born: u64,
-    witness: Witness,
-    /// Slot 0 stands here, so that a segment of one slot is one allocation.
-    head: Slot,
-    rest: Box<[Slot]>,
+    next: AtomicPtr<Thin>,
+    slots: S,
 }
+
+/// A segment whose number of slots is not known: what a link word points at.
+pub(crate) type Thin = Segment<[Slot; 0]>;
+
+const _: () = assert!(
+    align_of::<Thin>() > Link::TAG_MASK,
+    "the tags of a link stand below an address"
+);
 
 // SAFETY: `prev` is an address that is followed only under L4; the slots own frames, which are `Send` and `Sync`.
 unsafe impl Send for Segment {}
 // SAFETY: as above; everything that changes is atomic.
 unsafe impl Sync for Segment {}
 
-impl Segment {
-    pub(crate) fn new(slots: usize, born: u64) -> Self {
-        debug_assert!((1..=MAX_SLOTS).contains(&slots));
-        Self {
+impl<const N: usize> Segment<[Slot; N]> {
+    #[inline]
+    fn boxed(born: u64) -> Box<Self> {
+        // The place first: what `Box::new` is given stands on the stack and is copied.
+        let place = Box::new_uninit();
+        let made = Self {
+            witness: Witness::new(),
+            born,
+            prev: null_mut(),
+            len: N,
             first: 0,
             reserved: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             next: AtomicPtr::new(null_mut()),
-            prev: null_mut(),
-            born,
-            witness: Witness::new(),
-            head: Slot::new(),
-            rest: (1..slots).map(|_| Slot::new()).collect(),
+            slots: from_fn(|_| Slot::new()),
+        };
+        Box::write(place, made)
+    }
+}
+
+impl Segment {
+    /// A segment of one slot.
+    #[inline]
+    pub(crate) fn of_one(born: u64) -> Box<Self> {
+        Segment::<[Slot; 1]>::boxed(born)
+    }
+
+    /// A segment of `1 << slots_log2` slots, at most [`MAX_SLOTS`].
+    pub(crate) fn new(slots_log2: u32, born: u64) -> Box<Self> {
+        debug_assert!(slots_log2 <= MAX_SLOTS_LOG2);
+        match slots_log2 {
+            0 => Self::of_one(born),
+            1 => Segment::<[Slot; 2]>::boxed(born),
+            2 => Segment::<[Slot; 4]>::boxed(born),
+            3 => Segment::<[Slot; 8]>::boxed(born),
+            4 => Segment::<[Slot; 16]>::boxed(born),
+            5 => Segment::<[Slot; 32]>::boxed(born),
+            _ => Segment::<[Slot; MAX_SLOTS]>::boxed(born),
         }
     }
 
+    /// Gives the segment up for a pointer that a link word can hold.
+    #[inline]
+    pub(crate) fn into_raw(self: Box<Self>) -> NonNull<Thin> {
+        NonNull::from(Box::leak(self)).cast()
+    }
+
+    /// Takes the segment back.
+    ///
+    /// # Safety
+    ///
+    /// `segment` came from [`into_raw`](Self::into_raw), it is taken back once, and nobody else reaches it.
+    #[inline]
+    pub(crate) unsafe fn from_raw(segment: NonNull<Thin>) -> Box<Self> {
+        // SAFETY: the caller's promise.
+        let whole = unsafe { Self::whole(segment) };
+        // SAFETY: the caller's promise, and S6: the whole that was given up.
+        unsafe { Box::from_raw(whole) }
+    }
+
+    /// The pointer to all of a segment, slots included: what `Box::into_raw` would have told.
+    ///
+    /// # Safety
+    ///
+    /// The segment is not freed yet.
+    #[inline]
+    pub(crate) unsafe fn whole(segment: NonNull<Thin>) -> *mut Segment {
+        // SAFETY: the caller's promise; `len` does not change (S6).
+        let len = unsafe { (*segment.as_ptr()).len };
+        slice_from_raw_parts_mut(segment.as_ptr().cast::<Slot>(), len) as *mut Segment
+    }
+
+    /// The address of this segment, for words that are compared with it and for those who look before they follow.
+    #[inline]
+    pub(crate) fn thin(&self) -> NonNull<Thin> {
+        NonNull::from(self).cast()
+    }
+
     /// Sets where the segment will stand, before it is linked.
-    pub(crate) fn place(&mut self, first: u64, prev: *mut Segment) {
+    pub(crate) fn place(&mut self, first: u64, prev: *mut Thin) {
         self.first = first;
         self.prev = prev;
     }
@@ -147,9 +239,11 @@ impl Segment {
     ///
     /// The segment is not freed during the lifetime: see L1 to L4 of `log`.
     #[inline]
-    pub(crate) unsafe fn deref<'a>(segment: NonNull<Segment>) -> &'a Segment {
+    pub(crate) unsafe fn deref<'a>(segment: NonNull<Thin>) -> &'a Segment {
         // SAFETY: the caller's promise.
-        let segment: &Segment = unsafe { segment.as_ref() };
+        let whole = unsafe { Self::whole(segment) };
+        // SAFETY: the caller's promise, and S6: so many slots are there.
+        let segment = unsafe { &*whole };
         segment.witness.check();
         segment
     }
@@ -164,21 +258,19 @@ impl Segment {
         self.born
     }
 
-    pub(crate) fn prev(&self) -> Option<NonNull<Segment>> {
+    pub(crate) fn prev(&self) -> Option<NonNull<Thin>> {
         NonNull::new(self.prev)
     }
 
     #[inline]
     pub(crate) fn slots(&self) -> usize {
-        1 + self.rest.len()
+        self.slots.len()
     }
 
+    /// [`slots`](Self::slots) as the power of two that it is.
     #[inline]
-    fn slot(&self, index: usize) -> Option<&Slot> {
-        match index {
-            0 => Some(&self.head),
-            _ => self.rest.get(index - 1),
-        }
+    pub(crate) fn slots_log2(&self) -> u32 {
+        self.slots().ilog2()
     }
 
     /// Reserves a slot, or says that none is left.
@@ -252,7 +344,7 @@ impl Segment {
     #[inline]
     pub(crate) fn fill(&self, index: usize, frame: Frame) -> Option<u64> {
         let bytes = frame.retained_bytes();
-        if let Some(slot) = self.slot(index) {
+        if let Some(slot) = self.slots.get(index) {
             // Release: pairs with the acquire load in `get`. O2
             slot.0.store(frame.into_raw().as_ptr(), Ordering::Release);
         }
@@ -272,7 +364,7 @@ impl Segment {
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<FrameRef<'_>> {
         // Acquire: pairs with the release store in `fill`. O2
-        let raw = self.slot(index)?.0.load(Ordering::Acquire);
+        let raw = self.slots.get(index)?.0.load(Ordering::Acquire);
         // SAFETY: S1: a filled slot keeps its reference until the segment is dropped, which outlives this borrow.
         NonNull::new(raw).map(|raw| unsafe { FrameRef::from_raw(raw) })
     }
@@ -297,20 +389,6 @@ impl Segment {
             )
             .map(drop)
             .map_err(Link::from_raw)
-    }
-}
-
-impl Drop for Segment {
-    fn drop(&mut self) {
-        for index in 0..self.slots() {
-            let Some(slot) = self.slot(index) else { break };
-            // Relaxed: `&mut self`; whoever handed the segment over ordered all fills before.
-            let raw = slot.0.load(Ordering::Relaxed);
-            if let Some(raw) = NonNull::new(raw) {
-                // SAFETY: S1: the slot's reference is given back here and nowhere else.
-                drop(unsafe { Frame::from_raw(raw) });
-            }
-        }
     }
 }
 

@@ -153,7 +153,7 @@ pub(crate) mod epoch {
     /// # Safety
     ///
     /// That of the real one.
-    pub(crate) unsafe fn retire<T: Probed + 'static>(_: &Guard, value: *mut T) {
+    pub(crate) unsafe fn retire<T: ?Sized + Probed + 'static>(_: &Guard, value: *mut T) {
         fence(Ordering::SeqCst);
         BOOK.with_borrow_mut(|book| {
             let waits_for = book.live.clone();

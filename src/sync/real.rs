@@ -62,7 +62,7 @@ pub(crate) mod epoch {
     /// # Safety
     ///
     /// `value` came from `Box::into_raw`, is retired once, and no thread that pins after this call can reach it.
-    pub(crate) unsafe fn retire<T: Send + 'static>(guard: &Guard, value: *mut T) {
+    pub(crate) unsafe fn retire<T: ?Sized + Send + 'static>(guard: &Guard, value: *mut T) {
         // Not `defer_destroy`: that takes the pointer through an integer, and miri then checks less.
         let free = move || {
             // SAFETY: the caller's promise: made by `Box::into_raw`, retired once.
