@@ -250,7 +250,7 @@ impl Interest {
     /// Waits until the topic has had no subscriber for all of `grace`; with a grace of zero, until it has none. Also if it
     /// never had one.
     ///
-    /// The hub's clock measures the grace: up to two of its ticks late, which are 250 ms or less each. It begins
+    /// The hub's clock measures the grace, in its one thread: up to two of its ticks late, which are 250 ms or less each. It begins
     /// anew when this is called.
     ///
     /// # Cancel safety

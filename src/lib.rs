@@ -26,7 +26,7 @@
 //! | reading ([`Subscription::try_recv`], batches, polls) | wait-free while nothing is evicted under the reader, lock-free otherwise |
 //! | parking (a poll that finds nothing) | wait-free |
 //! | [`Hub::subscribe`] | a lock of one map shard for one probe, then lock-free |
-//! | dropping a [`Subscription`] | wait-free; emptying a group of 4,096 is lock-free; the last one of a topic takes the lock of one map shard for one probe |
+//! | dropping a [`Subscription`] | wait-free; emptying a group of 4,096 is lock-free; the last one of a topic takes the lock of one map shard for one probe; with an [`EndHandle`], the lock of that one subscription |
 //! | [`EventRouter::route`] | one of 256 locks, which the users share, around the appends; then as publish |
 //! | [`Broadcaster::register`], dropping what it gave | as a subscription, plus the lock of one shard of its table for one probe |
 //! | [`Hub::close`], [`Hub::topics`], [`Hub::keys`] | one map shard's lock after the other |
