@@ -135,7 +135,8 @@ impl EndHandle {
     }
 
     /// Ends the subscription: what it has not read is not delivered any more. Over HTTP the client gets a last comment with
-    /// the [reason's notice](EndReason::notice).
+    /// the [reason's notice](EndReason::notice). A connection of a `Reactor` is ended by its shard, as soon as that comes to
+    /// it: what is published in between may still be sent.
     ///
     /// `false` if it was ended this way before, or is gone.
     ///
