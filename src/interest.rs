@@ -38,6 +38,7 @@ use crate::sync::{
 use crate::topic::Topic;
 use crate::unwind::FirstPanic;
 
+/// A power of two.
 #[cfg(not(fanfare_loom))]
 const SHARDS: usize = 16;
 #[cfg(fanfare_loom)]
@@ -79,7 +80,7 @@ impl Watchers {
 
     fn shard(&self, topic: usize) -> StepMutexGuard<'_, ByTopic> {
         // Topics are some hundred bytes apart.
-        lock(&self.shards[(topic >> 8) % SHARDS])
+        lock(&self.shards[(topic >> 8) & (SHARDS - 1)])
     }
 
     fn add(&self, topic: usize) -> HostArc<Watcher> {

@@ -28,13 +28,13 @@ fn end_vs_move() {
     check("end_vs_move", None, || {
         let [first, second] = [(); 2].map(|()| HostArc::new(Here::default()));
         let handle = EndHandle::new(HostArc::clone(&first) as HostArc<dyn Spot>);
-        let ender = {
+        let closer = {
             let handle = handle.clone();
             thread::spawn(move || handle.end(EndReason::Requested))
         };
         handle.move_to(Some(HostArc::clone(&second) as HostArc<dyn Spot>));
         let seen = handle.reason();
-        let ended = ender.join().expect("no panic");
+        let ended = closer.join().expect("no panic");
         let [first, second] = [first, second].map(|here| here.0.load(Relaxed));
         assert!(ended && first + second == 1, "one of them is reached");
         assert!(second == 1 || seen.is_some(), "the new owner knows nothing");

@@ -1,4 +1,4 @@
-//! A subscription is ended from outside while it parks: it sees that, or is woken to see it.
+//! A subscription is seen from outside while it parks: it sees that, or is woken to see it.
 //!
 //! **Bound.** All interleavings of one reader that polls and one that ends it, for the topic's first waiter; 3 preemptions
 //! with a publisher beside them, and for a waiter of a group.
@@ -25,10 +25,10 @@ fn end(name: &str, bound: Option<usize>, first: bool, publish: bool) {
             thread::spawn(move || hub.publish("t", event(&text("a"))).map(|_| ()))
         });
         let (woken, waker) = Woken::new();
-        let mut ended = false;
+        let mut seen = false;
         while let Poll::Ready(item) = subscription.poll_recv(&mut Context::from_waker(&waker)) {
             if item.is_none() {
-                ended = true;
+                seen = true;
                 break;
             }
         }
@@ -36,9 +36,9 @@ fn end(name: &str, bound: Option<usize>, first: bool, publish: bool) {
         if let Some(publisher) = publisher {
             publisher.join().expect("no panic").expect("open");
         }
-        assert!(ended || woken.is(), "lost end");
+        assert!(seen || woken.is(), "lost end");
         let polled = subscription.poll_recv(&mut Context::from_waker(&waker));
-        assert!(matches!(polled, Poll::Ready(None)), "it has ended");
+        assert!(matches!(polled, Poll::Ready(None)), "it has seen");
         assert_eq!(subscription.end_reason(), Some(EndReason::Requested));
         drop(before);
     });

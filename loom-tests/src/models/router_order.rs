@@ -32,8 +32,8 @@ fn router_order() {
         let threads = ["a", "b"].map(|what| {
             let (router, route) = (router.clone(), HostArc::clone(&route));
             thread::spawn(move || {
-                let routed = router.route(&"t".to_owned(), &Said(text(what)), &route);
-                assert_eq!(routed.expect("open").subscribers(), 2);
+                let reached = router.route(&"t".to_owned(), &Said(text(what)), &route);
+                assert_eq!(reached.expect("open").subscribers(), 2);
             })
         });
         for thread in threads {

@@ -16,7 +16,7 @@ use crate::event_id::EventId;
 use crate::hub::Hub;
 use crate::snapshot::Snapshot;
 use crate::subscription::Subscription;
-use crate::sync::{Arc, AtomicUsize, HostArc, Ordering, StepMutex};
+use crate::sync::{Arc, AtomicUsize, Ordering, StepMutex};
 
 fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -52,7 +52,7 @@ fn snapshot_exact() {
                 }
             })
         };
-        let known = HostArc::new(std::cell::RefCell::new(Vec::new()));
+        let known = std::cell::RefCell::new(Vec::new());
         let taken = hub.subscribe_with_snapshot("t", |_| {
             let (what, last) = state.lock().expect("no panic").clone();
             known.replace(what);
@@ -87,7 +87,7 @@ fn snapshot_at_least_once() {
                     .expect("open");
             })
         });
-        let known = HostArc::new(std::cell::Cell::new([0, 0]));
+        let known = std::cell::Cell::new([0, 0]);
         let taken = hub.subscribe_with_snapshot("t", |_| {
             known.set([0, 1].map(|which| state[which].load(Ordering::Relaxed)));
             std::future::ready(Ok::<_, Infallible>(Snapshot::default()))
