@@ -87,10 +87,10 @@ pub(crate) fn is_new_size(size: usize) -> bool {
     EVER_OF_SIZE[size].load(Ordering::Relaxed) == 0
 }
 
-/// What lives now, by size.
+/// How many were ever allocated, by size.
 pub(crate) fn census() -> Vec<i64> {
-    let load = |live: &AtomicI64| live.load(Ordering::Relaxed);
-    LIVE_OF_SIZE.iter().map(load).collect()
+    let load = |ever: &AtomicI64| ever.load(Ordering::Relaxed);
+    EVER_OF_SIZE.iter().map(load).collect()
 }
 
 /// Allocations that this thread made while `f` ran.
