@@ -5,16 +5,18 @@
 //!
 //! **State.** Scheduled topics stand in buckets, one of which is visited each tick (at most 250 ms), so each topic is
 //! visited once in a round of the buckets: every `T/6`, where `T` is the heartbeat interval, or more often if the limits
-//! on age and idleness want it. Waiters are split into [`PHASES`] phases; every `T/6` one of them has its turn, so each
+//! on age and idleness want it. A topic that only waits for its events to get old stands in `later` instead, by the tick
+//! at which the first of them does: so a million topics that nobody reads cost what expires. Waiters are split into [`PHASES`] phases; every `T/6` one of them has its turn, so each
 //! waiter's turn comes every `2T/3`. On its turn a waiter of a topic that was quiet for `T/3` gets a heartbeat: a silence
 //! lasts at most `T/3 + 2T/3 = T`, plus a few ticks.
 //!
 //! **Invariant.** T1: a topic that holds a chain, or has a subscriber that wants heartbeats, is scheduled or about to
-//! be: whoever makes that so sets the flag after a fence; the clock clears the flag, and looks again after a fence.
+//! be: whoever makes that so says so in the topic's `scheduled` after a fence; the clock takes that back, and looks again
+//! after a fence. An entry of `later` counts only while the topic's word names its tick.
 //!
 //! **Progress.** Publishers only load the time; they take the inbox's lock when a topic goes from idle to active.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
@@ -75,6 +77,17 @@ impl Pace {
     }
 }
 
+/// When the clock is to visit a topic again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// Not until it is scheduled anew.
+    Never,
+    /// In the next round.
+    Soon,
+    /// When the time is so many ticks.
+    At(u64),
+}
+
 #[derive(Debug)]
 pub(crate) struct Clock {
     face: HostArc<Face>,
@@ -89,6 +102,9 @@ struct Face {
     now: AtomicU64,
     inbox: Mutex<Inbox>,
     called: Condvar,
+    /// Of a clock that goes by hand.
+    #[cfg(feature = "_simulate")]
+    rounds: Mutex<Rounds>,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +126,8 @@ impl Clock {
                 now: AtomicU64::new(0),
                 inbox: Mutex::default(),
                 called: Condvar::new(),
+                #[cfg(feature = "_simulate")]
+                rounds: Mutex::new(Rounds::new(config.pace)),
             }),
         }
     }
@@ -124,6 +142,20 @@ impl Clock {
     /// The time in ticks, read from the system: for the start of a segment.
     pub(crate) fn refresh(&self) -> u64 {
         self.face.refresh()
+    }
+
+    /// Lets so many ticks go by, with a turn after each: a clock that goes by hand. Tells how many topics it visited.
+    #[cfg(feature = "_simulate")]
+    pub(crate) fn go_on(&self, ticks: u64) -> u64 {
+        let rounds = &self.face.rounds;
+        let mut rounds = rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = rounds.visits;
+        for _ in 0..ticks {
+            // Relaxed: a time.
+            let now = self.face.now.fetch_add(1, Ordering::Relaxed) + 1;
+            self.face.turn(&mut rounds, now);
+        }
+        rounds.visits - before
     }
 
     /// Has `topic` visited from now on. The caller set its flag.
@@ -157,6 +189,9 @@ impl Clock {
 
     /// Has the thread look at the inbox if it may be asleep, and starts it if it was never needed.
     fn call(&self, inbox: &mut Inbox, may_sleep: bool) {
+        if self.face.config.by_hand {
+            return;
+        }
         if inbox.running {
             if may_sleep {
                 self.face.called.notify_one();
@@ -186,8 +221,27 @@ impl Face {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One turn: the alarms that are due, and the topics.
+    fn turn(&self, rounds: &mut Rounds, now: u64) {
+        let mut inbox = self.lock();
+        let arrived = std::mem::take(&mut inbox.arrived);
+        let alarms: Vec<_> = inbox
+            .alarms
+            .extract_if(.., |(due, _)| *due <= now)
+            .collect();
+        drop(inbox);
+        for (_, watcher) in alarms {
+            FirstPanic::default().run(|| {
+                if let Some(watcher) = watcher.upgrade() {
+                    watcher.ring();
+                }
+            });
+        }
+        rounds.turn(self.config.pace, arrived, now);
+    }
+
     fn refresh(&self) -> u64 {
-        if cfg!(fanfare_loom) {
+        if cfg!(fanfare_loom) || self.config.by_hand {
             // A model's run must not depend on how long it takes.
             return self.now.load(Ordering::Relaxed);
         }
@@ -205,22 +259,111 @@ impl Face {
     }
 }
 
+/// Whom the clock visits, and when.
+#[derive(Debug, Default)]
+struct Rounds {
+    buckets: VecDeque<Vec<Weak<TopicCore>>>,
+    later: BTreeMap<u64, Vec<Weak<TopicCore>>>,
+    visited: u64,
+    idle_turns: u32,
+    #[cfg(feature = "_simulate")]
+    visits: u64,
+}
+
+impl Rounds {
+    fn new(pace: Pace) -> Self {
+        let count = usize::try_from(pace.ticks_per_visit).unwrap_or(usize::MAX);
+        let mut rounds = Self::default();
+        rounds.buckets.resize_with(count, Vec::new);
+        rounds
+    }
+
+    /// Whether nobody needs the time. Freeing takes a few turns: the epoch has to move on twice.
+    fn is_idle(&self) -> bool {
+        self.idle_turns > 3
+    }
+
+    /// One turn of the clock: what is due at `now`.
+    fn turn(&mut self, pace: Pace, arrived: Vec<Weak<TopicCore>>, now: u64) {
+        // New topics go to the bucket that is due last.
+        self.soon(arrived);
+        let mut panics = FirstPanic::default();
+        while let Some(entry) = self.later.first_entry()
+            && *entry.key() <= now
+        {
+            let (due, topics) = entry.remove_entry();
+            for topic in topics {
+                let due = topic.upgrade().filter(|topic| topic.comes_due(due));
+                if let Some(core) = due {
+                    self.visit(&mut panics, topic, &core, now, None);
+                }
+            }
+        }
+        // After a pause each bucket is visited once, not once per tick slept.
+        let due = now.saturating_sub(self.visited).min(pace.ticks_per_visit);
+        for tick in (0..due).rev() {
+            let Some(bucket) = self.buckets.pop_front() else {
+                break;
+            };
+            let phase = pace.phase((now - tick) / pace.ticks_per_visit);
+            self.buckets.push_back(Vec::with_capacity(bucket.len()));
+            for topic in bucket {
+                if let Some(core) = topic.upgrade() {
+                    self.visit(&mut panics, topic, &core, now, phase);
+                }
+            }
+            if let Some(bucket) = self.buckets.back_mut() {
+                bucket.shrink_to(bucket.len() * 2);
+            }
+        }
+        self.visited = now;
+        // What publishers retired on threads that then fell silent. Its destructors may be anybody's.
+        panics.run(|| epoch::pin().flush());
+        self.idle_turns = if self.later.is_empty() && self.buckets.iter().all(Vec::is_empty) {
+            self.idle_turns.saturating_add(1)
+        } else {
+            0
+        };
+    }
+
+    fn soon(&mut self, topics: impl IntoIterator<Item = Weak<TopicCore>>) {
+        if let Some(last) = self.buckets.back_mut() {
+            last.extend(topics);
+        }
+    }
+
+    fn visit(
+        &mut self,
+        panics: &mut FirstPanic,
+        topic: Weak<TopicCore>,
+        core: &Arc<TopicCore>,
+        now: u64,
+        phase: Option<u64>,
+    ) {
+        #[cfg(feature = "_simulate")]
+        {
+            self.visits += 1;
+        }
+        // A waker or a key that panics is its owner's fault; the other topics still need the clock.
+        match panics.run(|| core.visit(now, phase)) {
+            Some(Again::Never) => {}
+            Some(Again::At(due)) => self.later.entry(due).or_default().push(topic),
+            Some(Again::Soon) | None => self.soon([topic]),
+        }
+    }
+}
+
 fn run(face: &HostWeak<Face>) {
-    let mut buckets: VecDeque<Vec<Weak<TopicCore>>> = VecDeque::new();
-    let mut visited = 0_u64;
-    let mut idle_turns = 0_u32;
+    let Some(pace) = face.upgrade().map(|face| face.config.pace) else {
+        return;
+    };
+    let mut rounds = Rounds::new(pace);
     loop {
         // Held for one turn only, so that the hub's end is noticed. The wait itself keeps the face alive; `Clock::drop`
         // ends it.
         let Some(face) = face.upgrade() else { return };
-        let pace = face.config.pace;
-        if buckets.is_empty() {
-            let count = usize::try_from(pace.ticks_per_visit).unwrap_or(usize::MAX);
-            buckets.resize_with(count, Vec::new);
-        }
-        // Freeing takes a few turns: the epoch has to move on twice.
         let mut inbox = face.lock();
-        let idle = idle_turns > 3 && inbox.alarms.is_empty();
+        let idle = rounds.is_idle() && inbox.alarms.is_empty();
         if inbox.stopped {
             return;
         }
@@ -239,47 +382,8 @@ fn run(face: &HostWeak<Face>) {
         if inbox.stopped {
             return;
         }
-        let arrived = std::mem::take(&mut inbox.arrived);
-        let now = face.refresh();
-        let alarms: Vec<_> = inbox
-            .alarms
-            .extract_if(.., |(due, _)| *due <= now)
-            .collect();
         drop(inbox);
-        // New topics go to the bucket that is due last.
-        if let Some(last) = buckets.back_mut() {
-            last.extend(arrived);
-        }
-        let mut panics = FirstPanic::default();
-        for (_, watcher) in alarms {
-            panics.run(|| {
-                if let Some(watcher) = watcher.upgrade() {
-                    watcher.ring();
-                }
-            });
-        }
-        // After a pause each bucket is visited once, not once per tick slept.
-        let due = now.saturating_sub(visited).min(pace.ticks_per_visit);
-        for tick in (0..due).rev() {
-            let Some(mut bucket) = buckets.pop_front() else {
-                break;
-            };
-            let phase = pace.phase((now - tick) / pace.ticks_per_visit);
-            bucket.retain(|topic| {
-                // A waker or a key that panics is its owner's fault; the other topics still need the clock.
-                let visit = || topic.upgrade().is_some_and(|topic| topic.visit(now, phase));
-                panics.run(visit).unwrap_or(true)
-            });
-            bucket.shrink_to(bucket.len() * 2);
-            buckets.push_back(bucket);
-        }
-        visited = now;
-        // What publishers retired on threads that then fell silent. Its destructors may be anybody's.
-        panics.run(|| epoch::pin().flush());
-        idle_turns = if buckets.iter().all(Vec::is_empty) {
-            idle_turns.saturating_add(1)
-        } else {
-            0
-        };
+        let now = face.refresh();
+        face.turn(&mut rounds, now);
     }
 }

@@ -66,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) quiet_ticks: u64,
     pub(crate) pace: Pace,
     pub(crate) shards: Option<usize>,
+    /// Whether the clock goes only when it is told to, in simulations.
+    pub(crate) by_hand: bool,
 }
 
 /// Sets the limits of a [`Hub`]. Made by [`Hub::builder`].
@@ -106,6 +108,7 @@ pub struct HubBuilder {
     heartbeat: Duration,
     idle_after: Duration,
     shards: Option<usize>,
+    by_hand: bool,
 }
 
 impl HubBuilder {
@@ -120,7 +123,16 @@ impl HubBuilder {
             heartbeat: Duration::from_secs(15),
             idle_after: Duration::from_secs(10),
             shards: None,
+            by_hand: false,
         }
+    }
+
+    /// A hub whose clock goes only by [`Hub::go_on`]: for simulations.
+    #[cfg(feature = "_simulate")]
+    #[doc(hidden)]
+    pub fn clock_by_hand(mut self) -> Self {
+        self.by_hand = true;
+        self
     }
 
     /// Events that a topic keeps for readers that are behind: at least this many, fewer than this plus one segment
@@ -265,6 +277,7 @@ impl HubBuilder {
             quiet_ticks: (ticks(self.heartbeat) / 3).max(1),
             pace,
             shards: self.shards,
+            by_hand: self.by_hand,
         })
     }
 }

@@ -556,6 +556,20 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         self.inner.closed.load(Ordering::Acquire)
     }
 
+    /// Lets so many ticks of its clock go by, if that goes by hand. Tells how many topics it visited.
+    #[cfg(feature = "_simulate")]
+    #[doc(hidden)]
+    pub fn go_on(&self, ticks: u64) -> u64 {
+        self.inner.shared.clock.go_on(ticks)
+    }
+
+    /// How long a tick of its clock is.
+    #[cfg(feature = "_simulate")]
+    #[doc(hidden)]
+    pub fn tick(&self) -> std::time::Duration {
+        self.config().pace.tick
+    }
+
     /// Topics that exist. Exact at quiescence; locks one shard after the other.
     #[must_use]
     pub fn topics(&self) -> usize {

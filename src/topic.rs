@@ -22,7 +22,7 @@
 
 use std::fmt;
 
-use crate::clock::Clock;
+use crate::clock::{Again, Clock};
 use crate::config::Config;
 use crate::encode::{EncodeError, encode};
 use crate::error::{PublishError, SubscribeError};
@@ -38,7 +38,7 @@ use crate::stats::StripedCounter;
 use crate::subscribers::Subscribers;
 use crate::subscription::Subscription;
 use crate::sync::epoch::{self, Guard};
-use crate::sync::{Arc, AtomicBool, AtomicU64, HostArc, Ordering, fence};
+use crate::sync::{Arc, AtomicU64, HostArc, Ordering, fence};
 use crate::unwind::FirstPanic;
 
 /// What all topics of a hub share.
@@ -92,12 +92,18 @@ impl User {
     }
 }
 
+/// The clock does not know the topic.
+const UNSCHEDULED: u64 = 0;
+/// The clock visits it every round. No tick that is worth waiting for is as low.
+const SOON: u64 = 1;
+
 pub(crate) struct TopicCore<H: ?Sized = dyn Home> {
     pub(crate) log: Log,
     pub(crate) subscribers: Subscribers,
     users: AtomicU64,
     last_append: AtomicU64,
-    scheduled: AtomicBool,
+    /// [`UNSCHEDULED`], [`SOON`], or the tick at which the clock is to come (T1 of `clock`).
+    scheduled: AtomicU64,
     pub(crate) epoch: u64,
     pub(crate) shared: HostArc<Shared>,
     home: H,
@@ -169,7 +175,7 @@ impl<H: Home> TopicCore<H> {
             subscribers: Subscribers::new(),
             users: AtomicU64::new(0),
             last_append: AtomicU64::new(shared.clock.now()),
-            scheduled: AtomicBool::new(false),
+            scheduled: AtomicU64::new(UNSCHEDULED),
             epoch,
             shared,
             home,
@@ -283,7 +289,7 @@ impl TopicCore {
         }
         let appended = match self
             .log
-            .append(frame, self.epoch, || clock.refresh(), guard)
+            .append(frame, self.epoch, now, || clock.refresh(), guard)
         {
             Ok(appended) => appended,
             Err(log::LogClosed(frame)) => {
@@ -341,8 +347,8 @@ impl TopicCore {
         panics.resume();
     }
 
-    /// One visit of the hub's clock, with the heartbeat phase whose turn it is. Tells whether the topic needs more of them.
-    pub(crate) fn visit(&self, now: u64, phase: Option<u64>) -> bool {
+    /// One visit of the hub's clock, with the heartbeat phase whose turn it is. Tells when the topic needs the next one.
+    pub(crate) fn visit(&self, now: u64, phase: Option<u64>) -> Again {
         let config = self.config();
         let quiet = self.tidy(now);
         if let Some(phase) = phase
@@ -350,19 +356,63 @@ impl TopicCore {
         {
             self.subscribers.beat(phase, crate::clock::PHASES);
         }
-        let needed = || self.log.has_chain() || self.subscribers.has_beat_wanters();
-        if needed() {
-            return true;
-        }
+        let again = self.next_visit(now);
+        let word = match again {
+            Again::Soon => return again,
+            Again::At(due) => due,
+            Again::Never => UNSCHEDULED,
+        };
         // Relaxed, and a fence: U3.
-        self.scheduled.store(false, Ordering::Relaxed);
+        self.scheduled.store(word, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        // Relaxed: whoever turns the flag back schedules the topic.
-        let keep = needed() && !self.scheduled.swap(true, Ordering::Relaxed);
-        if !keep {
+        let begun = again == Again::Never && self.log.has_chain();
+        let sooner = begun || self.subscribers.has_beat_wanters();
+        // Relaxed: whoever turns the word to `SOON` schedules the topic.
+        if sooner {
+            return if self.scheduled.swap(SOON, Ordering::Relaxed) == SOON {
+                Again::Never
+            } else {
+                Again::Soon
+            };
+        }
+        if again == Again::Never {
             self.offer_to_go();
         }
-        keep
+        again
+    }
+
+    /// Whether this is what the clock was to come for. Then it has the topic, and nobody schedules it meanwhile.
+    pub(crate) fn comes_due(&self, tick: u64) -> bool {
+        // Relaxed: whoever turns the word to `SOON` has the topic visited.
+        let turned =
+            self.scheduled
+                .compare_exchange(tick, SOON, Ordering::Relaxed, Ordering::Relaxed);
+        turned.is_ok()
+    }
+
+    /// When the clock has something to do here.
+    fn next_visit(&self, now: u64) -> Again {
+        if self.subscribers.has_beat_wanters() {
+            return Again::Soon;
+        }
+        if !self.log.has_chain() {
+            return Again::Never;
+        }
+        let config = self.config();
+        // Relaxed: a time.
+        let last = self.last_append.load(Ordering::Relaxed);
+        let age = config.retention.age_ticks;
+        // What all have read goes when the topic is idle; whoever has not may come to read it at any time.
+        let idle = if config.history {
+            age
+        } else {
+            config.idle_ticks
+        };
+        let due = self.log.next_expiry(age, &epoch::pin()).min(last + idle);
+        if due < now {
+            return Again::Soon;
+        }
+        Again::At(due + 1)
     }
 
     /// Drops what is too old, and the whole chain of an idle log. Tells for how long the topic was quiet.
@@ -403,8 +453,8 @@ impl TopicCore {
 pub(crate) fn schedule(topic: &Arc<TopicCore>) {
     // U3: pairs with the fence in `visit`.
     fence(Ordering::SeqCst);
-    // Relaxed: the one who turns the flag schedules.
-    if !topic.scheduled.swap(true, Ordering::Relaxed) {
+    // Relaxed: the one who turns the word schedules.
+    if topic.scheduled.swap(SOON, Ordering::Relaxed) != SOON {
         topic.shared.clock.refresh();
         topic.shared.clock.schedule(topic);
     }

@@ -249,11 +249,13 @@ impl Log {
         }
     }
 
-    /// Appends `frame`, with the id of `epoch` if there is space for one. `now` is in ticks of the hub's clock.
+    /// Appends `frame`, with the id of `epoch` if there is space for one. Times are in ticks of the hub's clock: `about` may
+    /// be a tick old, `now` is read for new segments.
     pub(crate) fn append(
         &self,
         mut frame: Frame,
         epoch: u64,
+        about: u64,
         now: impl Fn() -> u64,
         guard: &Guard,
     ) -> Result<Appended, LogClosed> {
@@ -277,7 +279,7 @@ impl Log {
                     if let Some(index) = tail.reserve() {
                         let offset = tail.first() + index as u64;
                         frame.stamp(EventId::new(epoch, offset));
-                        self.fill(tail, index, frame);
+                        self.fill(tail, index, frame, about);
                         return Ok(Appended {
                             offset,
                             began_chain,
@@ -313,12 +315,16 @@ impl Log {
     }
 
     #[inline]
-    fn fill(&self, segment: &Segment, index: usize, frame: Frame) {
+    fn fill(&self, segment: &Segment, index: usize, frame: Frame, now: u64) {
         let bytes = frame.retained_bytes();
+        if index + 1 == segment.slots() {
+            segment.note_last(now);
+        }
         if let Some(total) = segment.fill(index, frame) {
             // Relaxed: a count.
             self.bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
             if total >= SEAL_BYTES {
+                segment.note_last(now);
                 segment.seal();
             }
         }
@@ -365,17 +371,35 @@ impl Log {
         });
     }
 
-    /// Evicts what was followed by younger segments for longer than `age_ticks`.
+    /// Evicts the segments whose last event is older than `age_ticks`.
     pub(crate) fn evict_aged(&self, age_ticks: u64, now: u64, guard: &Guard) {
         if let Link::Segment(tail) = self.tail() {
             // SAFETY: read from `tail` under `guard`.
             let tail = unsafe { self.reach(tail, guard) };
             // A slow topic's tail would keep its first frame until it is full. S5: not an empty one.
-            if now.saturating_sub(tail.born()) > age_ticks / 8 && tail.reserved() > 0 {
+            let reserved = tail.reserved();
+            let old = now.saturating_sub(tail.born()) > age_ticks / 8;
+            if old && reserved > 0 && reserved < tail.limit() {
+                tail.note_last(now);
                 tail.seal();
             }
         }
         self.evict(guard, |next| next.older_than(age_ticks, now));
+    }
+
+    /// The tick after which something of the log is too old, or its last segment is to be sealed so that it can get
+    /// old by itself.
+    pub(crate) fn next_expiry(&self, age_ticks: u64, guard: &Guard) -> u64 {
+        let oldest = self.oldest_and_next(guard).and_then(|oldest| oldest.last);
+        let mut due = oldest.map_or(u64::MAX, |last| last.saturating_add(age_ticks));
+        if let Link::Segment(tail) = self.tail() {
+            // SAFETY: read from `tail` under `guard`.
+            let tail = unsafe { self.reach(tail, guard) };
+            if tail.reserved() > 0 && tail.reserved() < tail.limit() {
+                due = due.min(tail.born().saturating_add(age_ticks / 8));
+            }
+        }
+        due
     }
 
     /// Evicts the segments that end at or before `passed`.
@@ -430,12 +454,13 @@ impl Log {
             return None;
         };
         // SAFETY: read from `oldest` under `guard`.
-        let link = unsafe { self.reach(segment, guard) }.next();
-        let (first, born) = match link {
+        let oldest = unsafe { self.reach(segment, guard) };
+        let link = oldest.next();
+        let (first, last) = match link {
             Link::Segment(next) => {
                 // SAFETY: read from a reachable segment under `guard`.
                 let next = unsafe { self.reach(next, guard) };
-                (next.first(), Some(next.born()))
+                (next.first(), Some(oldest.last().min(next.born())))
             }
             Link::Vacant(base) => (base, None),
             Link::Undecided | Link::Closed(_) => return None,
@@ -444,7 +469,7 @@ impl Log {
             segment,
             next: link,
             first,
-            born,
+            last,
         })
     }
 
@@ -539,15 +564,16 @@ impl Log {
 struct Oldest {
     segment: NonNull<Thin>,
     next: Link,
-    /// The offset at which what follows begins, and when it was made.
+    /// The offset at which what follows begins.
     first: u64,
-    born: Option<u64>,
+    /// When the last event of the segment came, or a little later.
+    last: Option<u64>,
 }
 
 impl Oldest {
     fn older_than(&self, age_ticks: u64, now: u64) -> bool {
-        self.born
-            .is_some_and(|born| now.saturating_sub(born) > age_ticks)
+        self.last
+            .is_some_and(|last| now.saturating_sub(last) > age_ticks)
     }
 }
 

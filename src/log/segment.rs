@@ -31,7 +31,7 @@ use std::array::from_fn;
 use std::ptr::{NonNull, null_mut, slice_from_raw_parts_mut, without_provenance_mut};
 
 use crate::frame::{Frame, FrameRef, RawFrame};
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, Witness};
+use crate::sync::{AtomicPtr, AtomicU64, HostAtomicU64, Ordering, Witness};
 
 /// Most slots of a segment.
 const MAX_SLOTS: usize = 1 << MAX_SLOTS_LOG2;
@@ -124,6 +124,8 @@ pub(crate) struct Segment<S: ?Sized = [Slot]> {
     witness: Witness,
     /// When the segment was made, in ticks of the hub's clock.
     born: u64,
+    /// When it got its last event, if that is known already.
+    last: HostAtomicU64,
     /// The segment before this one in its chain; followed only under the rule L4 of `log`.
     prev: *mut Thin,
     /// How many slots there are (S6).
@@ -157,6 +159,7 @@ impl<const N: usize> Segment<[Slot; N]> {
         let made = Self {
             witness: Witness::new(),
             born,
+            last: HostAtomicU64::new(u64::MAX),
             prev: null_mut(),
             len: N,
             first: 0,
@@ -256,6 +259,20 @@ impl Segment {
     #[inline]
     pub(crate) fn born(&self) -> u64 {
         self.born
+    }
+
+    /// Notes that no event comes after `now`.
+    #[inline]
+    pub(crate) fn note_last(&self, now: u64) {
+        // Relaxed: a time.
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// The time of the last event, or more.
+    #[inline]
+    pub(crate) fn last(&self) -> u64 {
+        // Relaxed: a time.
+        self.last.load(Ordering::Relaxed)
     }
 
     pub(crate) fn prev(&self) -> Option<NonNull<Thin>> {

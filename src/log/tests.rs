@@ -13,7 +13,7 @@ const KEEP_ALL: Retention = Retention {
 fn append(log: &Log, text: &str, now: u64) -> u64 {
     let frame = encode(Event::text(text), 1 << 20, true).expect("a valid event");
     let guard = epoch::pin();
-    let appended = log.append(frame, 7, || now, &guard);
+    let appended = log.append(frame, 7, now, || now, &guard);
     appended.expect("the log is open").offset
 }
 
@@ -101,6 +101,6 @@ fn an_evicted_hole_counts_as_missed_and_its_publisher_succeeds() {
 
     let bytes = log.bytes();
     let late = encode(Event::text("3"), 100, true).unwrap();
-    log.fill(tail, hole, late);
+    log.fill(tail, hole, late, 0);
     assert_eq!(log.bytes(), bytes, "what is evicted is not counted");
 }

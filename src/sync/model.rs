@@ -21,6 +21,7 @@ pub(crate) type StepMutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
 
 pub(crate) type HostArc<T> = std::sync::Arc<T>;
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
+pub(crate) type HostAtomicU64 = std::sync::atomic::AtomicU64;
 
 /// loom's `Arc` has no weak side; only the hub's clock uses one, and no model runs the clock's thread.
 #[derive(Debug)]

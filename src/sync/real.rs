@@ -32,6 +32,8 @@ pub(crate) fn core_count() -> usize {
 
 /// The owner of a hub's parts. It is never a model's subject, so it is std's `Arc` in every build.
 pub(crate) type HostArc<T> = std::sync::Arc<T>;
+/// A word that says nothing about other words, a time or a count: never a model's subject.
+pub(crate) type HostAtomicU64 = std::sync::atomic::AtomicU64;
 /// The weak side of [`HostArc`].
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
 

@@ -34,7 +34,7 @@ fn close(name: &str, bound: Option<usize>, before: usize, publish: bool) {
             let feed = Arc::clone(&feed);
             thread::spawn(move || {
                 let guard = epoch::pin();
-                let appended = feed.0.append(super::frame("a"), 7, || 0, &guard);
+                let appended = feed.0.append(super::frame("a"), 7, 0, || 0, &guard);
                 drop(guard);
                 feed.1.wake();
                 appended.is_ok()

@@ -174,7 +174,7 @@ fn close_vs_evict() {
             let log = Arc::clone(&log);
             thread::spawn(move || {
                 let guard = epoch::pin();
-                let appended = log.append(frame("a"), 7, || 100, &guard).is_ok();
+                let appended = log.append(frame("a"), 7, 100, || 100, &guard).is_ok();
                 if appended {
                     log.retain(&KEEP_ONE, 0, &guard);
                 }

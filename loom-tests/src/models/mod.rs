@@ -108,7 +108,7 @@ fn tag(data: &str) -> String {
 /// Appends in the tick in which the log began: segments have 1, 2, 4 … slots.
 fn append(log: &Log, tag: &str) -> u64 {
     let guard = epoch::pin();
-    let appended = log.append(frame(tag), 7, || 0, &guard);
+    let appended = log.append(frame(tag), 7, 0, || 0, &guard);
     appended.expect("the log is open").offset
 }
 
@@ -123,7 +123,7 @@ fn append_pinned(log: &Log, tag: &str, guard: &epoch::Guard) -> u64 {
         TICKS.set(TICKS.get() + 100);
         TICKS.get()
     };
-    let appended = log.append(frame(tag), 7, now, guard);
+    let appended = log.append(frame(tag), 7, now(), now, guard);
     appended.expect("the log is open").offset
 }
 

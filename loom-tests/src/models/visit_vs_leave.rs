@@ -9,6 +9,7 @@
 use loom::thread;
 
 use super::{check, frame};
+use crate::clock::Again;
 use crate::config::HubBuilder;
 use crate::position::Start;
 use crate::subscription::{Item, Subscription};
@@ -62,7 +63,8 @@ fn visit_vs_leave() {
             let topic = Arc::clone(&topic);
             thread::spawn(move || topic.exit(User::Handle))
         };
-        assert!(!topic.visit(LATE, None), "an empty topic is not visited");
+        let again = topic.visit(LATE, None);
+        assert_eq!(again, Again::Never, "an empty topic is not visited");
         leaver.join().expect("no panic");
         let gone = gone.load(std::sync::atomic::Ordering::Relaxed);
         assert!(gone > 0, "a dead topic stays");
@@ -84,7 +86,7 @@ fn visit_vs_publish() {
             })
         };
         let was_done = done.load(Ordering::Acquire);
-        let kept = topic.visit(0, None);
+        let kept = topic.visit(0, None) != Again::Never;
         assert!(kept || !was_done, "a visit does not see the chain");
         publisher.join().expect("no panic");
         let gone = gone.load(std::sync::atomic::Ordering::Relaxed);
@@ -101,7 +103,7 @@ fn visit_vs_subscribe() {
         topic.exit(User::Subscription);
         let clock = {
             let topic = Arc::clone(&topic);
-            thread::spawn(move || topic.visit(0, None))
+            thread::spawn(move || topic.visit(0, None) != Again::Never)
         };
         topic.enter(User::Subscription);
         let mut subscription =
