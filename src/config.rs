@@ -66,8 +66,17 @@ pub(crate) struct Config {
     pub(crate) quiet_ticks: u64,
     pub(crate) pace: Pace,
     pub(crate) shards: Option<usize>,
+    pub(crate) caps: Caps,
     /// Whether the clock goes only when it is told to, in simulations.
     pub(crate) by_hand: bool,
+}
+
+/// How many of what there may be; `None`: as many as come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Caps {
+    pub(crate) connections: Option<usize>,
+    pub(crate) connections_per_topic: Option<usize>,
+    pub(crate) topics: Option<usize>,
 }
 
 /// Sets the limits of a [`Hub`]. Made by [`Hub::builder`].
@@ -82,6 +91,9 @@ pub(crate) struct Config {
 /// | [`max_event_bytes`](Self::max_event_bytes) | 1 MiB | 1 to 1 GiB, at most `retain_bytes` |
 /// | [`heartbeat`](Self::heartbeat) | 15 s | 60 ms to 1 hour |
 /// | [`idle_after`](Self::idle_after) | 10 s | 10 ms to 1 day, at most `retain_age` |
+/// | [`max_connections`](Self::max_connections) | none | 1 to 2^32 - 1 |
+/// | [`max_connections_per_topic`](Self::max_connections_per_topic) | none | 1 to 2^32 - 1 |
+/// | [`max_topics`](Self::max_topics) | none | 1 to 2^32 - 1 |
 /// | [`shards`](Self::shards) | 4 per core, rounded up to a power of two | power of two, 2 to 65,536 |
 ///
 /// # Examples
@@ -108,6 +120,7 @@ pub struct HubBuilder {
     heartbeat: Duration,
     idle_after: Duration,
     shards: Option<usize>,
+    caps: Caps,
     by_hand: bool,
 }
 
@@ -123,6 +136,7 @@ impl HubBuilder {
             heartbeat: Duration::from_secs(15),
             idle_after: Duration::from_secs(10),
             shards: None,
+            caps: Caps::default(),
             by_hand: false,
         }
     }
@@ -198,6 +212,27 @@ impl HubBuilder {
         self
     }
 
+    /// Most subscriptions of the hub at a time. Who comes above it is refused with
+    /// [`SubscribeError::TooManyConnections`](crate::SubscribeError::TooManyConnections).
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.caps.connections = Some(connections);
+        self
+    }
+
+    /// Most subscriptions of one topic at a time: where a topic is a user, connections of one user. Who comes above it is
+    /// refused with [`SubscribeError::TopicFull`](crate::SubscribeError::TopicFull).
+    pub fn max_connections_per_topic(mut self, connections: usize) -> Self {
+        self.caps.connections_per_topic = Some(connections);
+        self
+    }
+
+    /// Most topics of the hub at a time, those included that are closed and still read. A key that would need one more is
+    /// refused, to subscribers, for handles, and with history to publishers.
+    pub fn max_topics(mut self, topics: usize) -> Self {
+        self.caps.topics = Some(topics);
+        self
+    }
+
     /// Builds a hub whose topics have string keys.
     ///
     /// # Errors
@@ -221,13 +256,19 @@ impl HubBuilder {
 
     pub(crate) fn check(self) -> Result<Config, ConfigError> {
         const MS: fn(Duration) -> u128 = |d| d.as_millis();
-        let ranges: [(&'static str, u128, u128, u128); 6] = [
+        const MOST: u128 = u32::MAX as u128;
+        let cap = |cap: Option<usize>| cap.map_or(1, |cap| cap as u128);
+        let per_topic = cap(self.caps.connections_per_topic);
+        let ranges: [(&'static str, u128, u128, u128); 9] = [
             ("retain_events", self.retain_events as u128, 1, 1 << 32),
             ("retain_bytes", self.retain_bytes as u128, 1 << 10, 1 << 40),
             ("retain_age", MS(self.retain_age), 10, 30 * 86_400_000),
             ("max_event_bytes", self.max_event_bytes as u128, 1, 1 << 30),
             ("heartbeat", MS(self.heartbeat), 60, 3_600_000),
             ("idle_after", MS(self.idle_after), 10, 86_400_000),
+            ("max_connections", cap(self.caps.connections), 1, MOST),
+            ("max_connections_per_topic", per_topic, 1, MOST),
+            ("max_topics", cap(self.caps.topics), 1, MOST),
         ];
         for (limit, value, least, most) in ranges {
             if value < least {
@@ -277,6 +318,7 @@ impl HubBuilder {
             quiet_ticks: (ticks(self.heartbeat) / 3).max(1),
             pace,
             shards: self.shards,
+            caps: self.caps,
             by_hand: self.by_hand,
         })
     }
@@ -317,6 +359,11 @@ mod tests {
             (
                 base().idle_after(Duration::from_secs(3600)),
                 "idle_after is 3600000 ms, above retain_age, which is 300000 ms",
+            ),
+            (base().max_topics(0), "max_topics is 0; the least is 1"),
+            (
+                base().max_connections_per_topic(1 << 32),
+                "max_connections_per_topic is 4294967296; the most is 4294967295",
             ),
             (
                 base().shards(3),

@@ -144,8 +144,11 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
+        let shared = &self.inner.shared;
         loop {
+            let place = shared.take_place()?;
             let topic = self.enter(key, User::Subscription)?;
+            place.is_taken();
             let started = Subscription::start(topic, start);
             if started.is_ok() || self.is_closed() {
                 return started;
@@ -246,9 +249,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
         F: Future<Output = Result<Snapshot, E>>,
     {
-        let subscription = self
-            .start(key, Start::Filled)
-            .map_err(|SubscribeError::Closed| SnapshotError::Closed)?;
+        let subscription = self.start(key, Start::Filled)?;
         subscription.after_snapshot(snapshot).await
     }
 
@@ -389,7 +390,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             };
         if config.history {
             // With a handle each: a topic without users may go at any time, and the event is to be found again.
-            let topics = self.inner.registry.entered_topics(User::Handle);
+            let topics = self.inner.registry.held_topics();
             let handles: Vec<_> = topics.into_iter().map(Topic::counted).collect();
             for topic in &handles {
                 append(topic.core());
@@ -451,9 +452,11 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         loop {
             match self.append_once(key, bytes, &mut pending) {
                 Ok(published) => return Ok(published),
-                Err(TopicClosed) if self.is_closed() => return Err(PublishError::Closed),
                 // T4: it was closed alone. The frame is still here.
-                Err(TopicClosed) => self.inner.registry.remove_closed(key),
+                Err(PublishError::Closed) if !self.is_closed() => {
+                    self.inner.registry.remove_closed(key);
+                }
+                Err(refused) => return Err(refused),
             }
         }
     }
@@ -464,7 +467,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         key: &Q,
         bytes: usize,
         pending: &mut Pending<'_>,
-    ) -> Result<Published, TopicClosed>
+    ) -> Result<Published, PublishError>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
@@ -489,9 +492,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         let mut handle = None;
         if appended.is_none() && inner.shared.config.history {
             // A topic is made to keep the event for those who come later. The handle holds it meanwhile.
-            let topic = self
-                .enter(key, User::Handle)
-                .map_err(|SubscribeError::Closed| TopicClosed)?;
+            let topic = self.enter(key, User::Handle)?;
             appended = Some(append(&topic));
             handle = Some(Topic::counted(topic));
         }
@@ -500,7 +501,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         drop(handle);
         let Some(appended) = appended else {
             if self.is_closed() {
-                return Err(TopicClosed);
+                return Err(PublishError::Closed);
             }
             return Ok(Published::to_nobody(bytes));
         };
@@ -519,18 +520,19 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     {
         let inner = &self.inner;
         let topic = inner.registry.enter(key, user, |key| {
-            (!self.is_closed()).then(|| {
-                // Relaxed: only that each number is given once.
-                let epoch = inner.next_epoch.fetch_add(1, Ordering::Relaxed);
-                let home = Keyed {
-                    key: key.clone(),
-                    hub: HostArc::downgrade(inner),
-                };
-                let shared = HostArc::clone(&inner.shared);
-                arc_unsized!(TopicCore::new(shared, epoch, home) => TopicCore)
-            })
-        });
-        let topic = topic.ok_or(SubscribeError::Closed)?;
+            if self.is_closed() {
+                return Err(SubscribeError::Closed);
+            }
+            inner.shared.count_topic()?;
+            // Relaxed: only that each number is given once.
+            let epoch = inner.next_epoch.fetch_add(1, Ordering::Relaxed);
+            let home = Keyed {
+                key: key.clone(),
+                hub: HostArc::downgrade(inner),
+            };
+            let shared = HostArc::clone(&inner.shared);
+            Ok(arc_unsized!(TopicCore::new(shared, epoch, home) => TopicCore))
+        })?;
         // H1: either the closer finds the topic in the map, or this sees that the hub is closed.
         fence(Ordering::SeqCst);
         if self.is_closed() {

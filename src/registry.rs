@@ -13,13 +13,14 @@
 use std::borrow::Borrow;
 use std::hash::Hash;
 
+use crate::error::SubscribeError;
 use crate::sync::{Arc, ShardedMap};
 use crate::topic::{TopicCore, User};
 
 /// R1: called under the guard that found the topic.
-fn counted(topic: &Arc<TopicCore>, user: User) -> Arc<TopicCore> {
-    topic.enter(user);
-    Arc::clone(topic)
+fn counted(topic: &Arc<TopicCore>, user: User) -> Result<Arc<TopicCore>, SubscribeError> {
+    topic.try_enter(user)?;
+    Ok(Arc::clone(topic))
 }
 
 pub(crate) struct Registry<K> {
@@ -47,22 +48,22 @@ impl<K: Eq + Hash> Registry<K> {
         &self,
         key: &Q,
         user: User,
-        make: impl FnOnce(&K) -> Option<Arc<TopicCore>>,
-    ) -> Option<Arc<TopicCore>>
+        make: impl FnOnce(&K) -> Result<Arc<TopicCore>, SubscribeError>,
+    ) -> Result<Arc<TopicCore>, SubscribeError>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
         let enter = |topic: &Arc<TopicCore>| counted(topic, user);
-        if let Some(topic) = self.topics.view(key, enter) {
-            return Some(topic);
+        if let Some(entered) = self.topics.view(key, enter) {
+            return entered;
         }
         let key = key.to_owned();
         // Made outside the lock, and dropped outside it if another thread was faster.
         let fresh = make(&key)?;
         let (topic, unused) = self.topics.view_or_insert(key, fresh, enter);
         drop(unused);
-        Some(topic)
+        topic
     }
 
     /// Removes `topic` if it is still the one at `key` and is dead (R2). Key and topic are dropped outside the lock.
@@ -87,9 +88,12 @@ impl<K: Eq + Hash> Registry<K> {
         drop(self.topics.remove_if(key, |found| found.log.is_closed()));
     }
 
-    /// The topics, with `user` counted in on each.
-    pub(crate) fn entered_topics(&self, user: User) -> Vec<Arc<TopicCore>> {
-        self.topics.collect(|_, topic| counted(topic, user))
+    /// The topics, with a handle counted in on each.
+    pub(crate) fn held_topics(&self) -> Vec<Arc<TopicCore>> {
+        self.topics.collect(|_, topic| {
+            topic.enter(User::Handle);
+            Arc::clone(topic)
+        })
     }
 
     /// Removes `topic`, which is closed, if it is still the one at `key`.

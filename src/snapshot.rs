@@ -14,6 +14,7 @@
 
 use std::fmt;
 
+use crate::error::SubscribeError;
 use crate::event_id::EventId;
 use crate::frame::Frame;
 
@@ -71,8 +72,19 @@ pub enum SnapshotError<E> {
         /// The length of the id, in bytes.
         len: usize,
     },
+    /// A limit of the hub was reached, or it is being drained.
+    Refused(SubscribeError),
     /// The application has no snapshot.
     Snapshot(E),
+}
+
+impl<E> From<SubscribeError> for SnapshotError<E> {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::Closed => Self::Closed,
+            refused => Self::Refused(refused),
+        }
+    }
 }
 
 impl<E: fmt::Display> fmt::Display for SnapshotError<E> {
@@ -82,6 +94,7 @@ impl<E: fmt::Display> fmt::Display for SnapshotError<E> {
             Self::ConnectionIdTooLong { limit, len } => {
                 write!(f, "connection id has {len} bytes; the limit is {limit}")
             }
+            Self::Refused(error) => error.fmt(f),
             Self::Snapshot(error) => write!(f, "no snapshot: {error}"),
         }
     }
@@ -91,6 +104,7 @@ impl<E: std::error::Error + 'static> std::error::Error for SnapshotError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Closed | Self::ConnectionIdTooLong { .. } => None,
+            Self::Refused(error) => Some(error),
             Self::Snapshot(error) => Some(error),
         }
     }

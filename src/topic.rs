@@ -38,7 +38,7 @@ use crate::stats::StripedCounter;
 use crate::subscribers::Subscribers;
 use crate::subscription::Subscription;
 use crate::sync::epoch::{self, Guard};
-use crate::sync::{Arc, AtomicU64, HostArc, Ordering, fence};
+use crate::sync::{Arc, AtomicU64, AtomicUsize, HostArc, Ordering, fence};
 use crate::unwind::FirstPanic;
 
 /// What all topics of a hub share.
@@ -50,6 +50,9 @@ pub(crate) struct Shared {
     pub(crate) published: StripedCounter,
     pub(crate) lagged: StripedCounter,
     pub(crate) watchers: Watchers,
+    /// Subscriptions, and topics, where their number is limited.
+    connections: AtomicUsize,
+    topics: AtomicUsize,
 }
 
 impl Shared {
@@ -61,7 +64,59 @@ impl Shared {
             published: StripedCounter::new(),
             lagged: StripedCounter::new(),
             watchers: Watchers::new(),
+            connections: AtomicUsize::new(0),
+            topics: AtomicUsize::new(0),
         }
+    }
+
+    /// Takes the place of one more subscription, or tells why there is none.
+    pub(crate) fn take_place(&self) -> Result<PlaceOf<'_>, SubscribeError> {
+        if let Some(limit) = self.config.caps.connections {
+            take_one(&self.connections, limit)
+                .map_err(|connections| SubscribeError::TooManyConnections { limit, connections })?;
+        }
+        Ok(PlaceOf(self))
+    }
+
+    fn give_place_back(&self) {
+        if self.config.caps.connections.is_some() {
+            // Relaxed: a count.
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts one more topic, which is about to be made and counts itself out.
+    pub(crate) fn count_topic(&self) -> Result<(), SubscribeError> {
+        if let Some(limit) = self.config.caps.topics {
+            take_one(&self.topics, limit)
+                .map_err(|topics| SubscribeError::TooManyTopics { limit, topics })?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts one more, if that is not above `limit`. Otherwise tells how many there are.
+fn take_one(count: &AtomicUsize, limit: usize) -> Result<(), usize> {
+    // Relaxed: a count.
+    let (seen, changed) = (Ordering::Relaxed, Ordering::Relaxed);
+    count
+        .fetch_update(changed, seen, |count| (count < limit).then_some(count + 1))
+        .map(drop)
+}
+
+/// The place of a subscription that is on its way. Given back if it does not come.
+pub(crate) struct PlaceOf<'a>(&'a Shared);
+
+impl PlaceOf<'_> {
+    /// The subscription is counted on its topic: with it goes the place.
+    pub(crate) fn is_taken(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for PlaceOf<'_> {
+    fn drop(&mut self) {
+        self.0.give_place_back();
     }
 }
 
@@ -189,6 +244,29 @@ impl TopicCore {
         &self.shared.config
     }
 
+    /// Counts a user in (T2), unless the topic is full.
+    pub(crate) fn try_enter(&self, user: User) -> Result<(), SubscribeError> {
+        let (User::Subscription, Some(limit)) = (user, self.config().caps.connections_per_topic)
+        else {
+            self.enter(user);
+            return Ok(());
+        };
+        let one_more = |users: u64| {
+            let subscriptions = (users & SUBSCRIPTIONS) as usize;
+            (subscriptions < limit).then_some(users + user.one())
+        };
+        // Relaxed: as in `enter`. U1
+        let counted = self
+            .users
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        counted.map_err(|users| SubscribeError::TopicFull {
+            limit,
+            connections: (users & SUBSCRIPTIONS) as usize,
+        })?;
+        self.shared.subscribers.add(1);
+        Ok(())
+    }
+
     /// Counts a user in (T2).
     pub(crate) fn enter(&self, user: User) {
         // Relaxed: the guard, or the user that is there, orders it. U1
@@ -202,6 +280,7 @@ impl TopicCore {
     pub(crate) fn exit(&self, user: User) {
         if user == User::Subscription {
             self.shared.subscribers.add(-1);
+            self.shared.give_place_back();
         }
         // AcqRel: what the users did is done before the topic goes. U2
         let before = self.users.fetch_sub(user.one(), Ordering::AcqRel);
@@ -524,6 +603,15 @@ pub(crate) fn append_to(topic: &Arc<TopicCore>, frame: Frame) -> Result<Publishe
     Ok(published)
 }
 
+impl<H: ?Sized> Drop for TopicCore<H> {
+    fn drop(&mut self) {
+        if self.shared.config.caps.topics.is_some() {
+            // Relaxed: a count.
+            self.shared.topics.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl<H: ?Sized> fmt::Debug for TopicCore<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Topic")
@@ -611,7 +699,7 @@ impl Topic {
     ///
     /// [`SubscribeError::Closed`] if the topic is closed.
     pub fn subscribe(&self) -> Result<Subscription, SubscribeError> {
-        Subscription::start(self.enter(), Start::Live)
+        Subscription::start(self.enter()?, Start::Live)
     }
 
     /// Subscribes to the events after `id`; see [`Hub::subscribe_from`](crate::Hub::subscribe_from).
@@ -623,7 +711,7 @@ impl Topic {
         &self,
         id: impl Into<LastEventId>,
     ) -> Result<Subscription, SubscribeError> {
-        Subscription::start(self.enter(), id.into().start())
+        Subscription::start(self.enter()?, id.into().start())
     }
 
     /// Subscribes with a snapshot first; see [`Hub::subscribe_with_snapshot`](crate::Hub::subscribe_with_snapshot).
@@ -642,17 +730,18 @@ impl Topic {
     where
         F: Future<Output = Result<Snapshot, E>>,
     {
-        let subscription = Subscription::start(self.enter(), Start::Filled)
-            .map_err(|SubscribeError::Closed| SnapshotError::Closed)?;
+        let subscription = Subscription::start(self.enter()?, Start::Filled)?;
         subscription.after_snapshot(snapshot).await
     }
 
     /// Counts a subscription in (T2: by the handle).
-    fn enter(&self) -> Arc<TopicCore> {
-        self.0.enter(User::Subscription);
+    fn enter(&self) -> Result<Arc<TopicCore>, SubscribeError> {
+        let place = self.0.shared.take_place()?;
+        self.0.try_enter(User::Subscription)?;
+        place.is_taken();
         // J-b
         fence(Ordering::SeqCst);
-        Arc::clone(&self.0)
+        Ok(Arc::clone(&self.0))
     }
 
     /// Ends the topic: publishing to it is refused from now on, and its subscriptions end once they have read what was

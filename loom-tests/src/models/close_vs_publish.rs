@@ -107,7 +107,7 @@ fn close_vs_subscribe() {
         let subscribed = hub.subscribe("t");
         closer.join().expect("no panic");
         match subscribed {
-            Err(SubscribeError::Closed) => {}
+            Err(error) => assert_eq!(error, SubscribeError::Closed),
             Ok(mut subscription) => {
                 assert!(read(&mut subscription, &mut Vec::new()), "never ends");
             }
