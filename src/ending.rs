@@ -3,7 +3,7 @@
 //! **Role.** An [`EndHandle`] belongs to one subscription and goes with it, also onto a transport whose readers share one.
 //! Whoever holds a clone ends that one reader: it is woken, reads no more, and can say why.
 //!
-//! **State.** `reason`: why it was ended, 0 while it goes on. `spot`: where its reader is to be found, as long as there is
+//! **State.** `reason`: why it was ended, 0 while it goes on, [`GONE`] if its reader went before. `spot`: where its reader is to be found, as long as there is
 //! one.
 //!
 //! **Invariants.**
@@ -114,6 +114,9 @@ pub(crate) trait Spot: Send + Sync {
 #[derive(Clone)]
 pub struct EndHandle(HostArc<Ending>);
 
+/// The number of no reason: the reader went first.
+const GONE: u32 = u32::MAX;
+
 struct Ending {
     reason: AtomicU32,
     spot: StepMutex<Option<HostArc<dyn Spot>>>,
@@ -152,12 +155,12 @@ impl EndHandle {
         if first.is_err() {
             return false;
         }
-        // E3: the guard goes with the statement.
+        // E3: the guard goes with the statement. None: the reader has found the reason, and has gone.
         let spot = self.0.spot().clone();
-        if let Some(spot) = &spot {
+        if let Some(spot) = spot {
             spot.reach();
         }
-        spot.is_some()
+        true
     }
 
     /// Why it was ended, if it was.
@@ -167,8 +170,22 @@ impl EndHandle {
         EndReason::from_number(self.0.reason.load(Ordering::Acquire))
     }
 
-    /// Puts another owner's spot in, or none when the reader goes. The caller looks at the reason next (E2).
-    pub(crate) fn move_to(&self, spot: Option<HostArc<dyn Spot>>) {
+    /// Puts another owner's spot in. The caller looks at the reason next (E2).
+    pub(crate) fn move_to(&self, spot: HostArc<dyn Spot>) {
+        self.put(Some(spot));
+    }
+
+    /// The reader goes: there is nobody to end any more.
+    pub(crate) fn let_go(&self) {
+        // Relaxed: one word, and nothing is read through it.
+        let _ = self
+            .0
+            .reason
+            .compare_exchange(0, GONE, Ordering::Relaxed, Ordering::Relaxed);
+        self.put(None);
+    }
+
+    fn put(&self, spot: Option<HostArc<dyn Spot>>) {
         let old = std::mem::replace(&mut *self.0.spot(), spot);
         // E3
         drop(old);

@@ -148,7 +148,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         loop {
             let place = shared.take_place()?;
             let topic = self.enter(key, User::Subscription)?;
-            place.is_taken();
+            place.take();
             let started = Subscription::start(topic, start);
             if started.is_ok() || self.is_closed() {
                 return started;

@@ -109,7 +109,7 @@ pub(crate) struct PlaceOf<'a>(&'a Shared);
 
 impl PlaceOf<'_> {
     /// The subscription is counted on its topic: with it goes the place.
-    pub(crate) fn is_taken(self) {
+    pub(crate) fn take(self) {
         std::mem::forget(self);
     }
 }
@@ -738,7 +738,7 @@ impl Topic {
     fn enter(&self) -> Result<Arc<TopicCore>, SubscribeError> {
         let place = self.0.shared.take_place()?;
         self.0.try_enter(User::Subscription)?;
-        place.is_taken();
+        place.take();
         // J-b
         fence(Ordering::SeqCst);
         Ok(Arc::clone(&self.0))

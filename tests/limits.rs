@@ -17,10 +17,7 @@ use fanfare::{
 };
 
 fn refused<T>(result: Result<T, SubscribeError>) -> SubscribeError {
-    match result {
-        Ok(_) => panic!("taken in above the limit"),
-        Err(error) => error,
-    }
+    result.map(drop).expect_err("taken in above the limit")
 }
 
 #[test]

@@ -722,7 +722,7 @@ impl Drop for Subscription {
             && let Some(handle) = &extra.end_handle
         {
             // There is no reader to be found any more.
-            handle.move_to(None);
+            handle.let_go();
         }
         let waker = self.topic.subscribers.leave(&self.seat);
         if self.counted {

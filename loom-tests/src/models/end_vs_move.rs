@@ -32,7 +32,7 @@ fn end_vs_move() {
             let handle = handle.clone();
             thread::spawn(move || handle.end(EndReason::Requested))
         };
-        handle.move_to(Some(HostArc::clone(&second) as HostArc<dyn Spot>));
+        handle.move_to(HostArc::clone(&second) as HostArc<dyn Spot>);
         let seen = handle.reason();
         let ended = closer.join().expect("no panic");
         let [first, second] = [first, second].map(|here| here.0.load(Relaxed));

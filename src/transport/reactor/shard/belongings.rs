@@ -77,7 +77,7 @@ impl Belonging {
     /// Its handle finds nobody any more.
     pub(super) fn unhand(&self) {
         if let Some(handle) = &self.end_handle {
-            handle.move_to(None);
+            handle.let_go();
         }
     }
 
@@ -115,7 +115,7 @@ impl<S: Socket> Shard<S> {
         let mut ended = None;
         if let Some(handle) = &belonging.end_handle {
             // E2
-            handle.move_to(Some((self.make_spot)(key)));
+            handle.move_to((self.make_spot)(key));
             ended = handle.reason();
         }
         self.belongings.insert(key.index, topic, belonging);
