@@ -557,6 +557,16 @@ blunt end-reason-load-relaxed 'E-b: the reason read Relaxed' \
     'the reason is all that is read' <<'E'
 ending.rs :: s/(self\.0\.reason\.load\(Ordering::)Acquire/$1Relaxed/
 E
+weaken stall-leave-blind 'V1: a drop that looks at its standing and then clears it' stall_vs_leave <<'E'
+subscribers/waiter.rs :: s/self\.standing\.swap\(0, Ordering::Relaxed\) & EVICTED != 0/{ let seen = self.standing.load(Ordering::Relaxed); self.standing.store(0, Ordering::Relaxed); seen \& EVICTED != 0 }/
+E
+weaken stall-evict-blind 'V1: the clock looks at a standing and then sets it' stall_vs_leave <<'E'
+subscribers/waiter.rs :: s/self\.standing\s*\.compare_exchange\(suspected, evicted, Ordering::Relaxed, Ordering::Relaxed\)\s*\.is_ok\(\)/{ let it = self.standing.load(Ordering::Relaxed) == suspected; if it { self.standing.store(evicted, Ordering::Relaxed); } it }/
+E
+weaken stall-anybody 'V2: the clock gives up whoever is watched' stall_vs_leave <<'E'
+subscribers/waiter.rs :: s/let suspected = WATCHED \| SUSPECT;/let suspected = WATCHED;/
+subscribers/waiter.rs :: s/seen == Err\(WATCHED \| SUSPECT\)/true/
+E
 weaken entry-of-anybody 'B1: an entry is removed whosesoever it is' replace_vs_leave <<'E'
 broadcaster.rs :: s/let own = \|entry: &Entry\| entry\.end\.is_same\(&self\.end\);/let own = |_: \&Entry| true;/
 E

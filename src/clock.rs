@@ -88,6 +88,17 @@ pub(crate) enum Again {
     At(u64),
 }
 
+impl Again {
+    pub(crate) fn comes_before(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Soon, other) => other != Self::Soon,
+            (Self::At(at), Self::At(other)) => at < other,
+            (Self::At(_), other) => other == Self::Never,
+            (Self::Never, _) => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Clock {
     face: HostArc<Face>,

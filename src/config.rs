@@ -64,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) max_event_bytes: usize,
     pub(crate) idle_ticks: u64,
     pub(crate) quiet_ticks: u64,
+    /// After which a reader is given up that does not go on.
+    pub(crate) evict_ticks: Option<u64>,
     pub(crate) pace: Pace,
     pub(crate) shards: Option<usize>,
     pub(crate) caps: Caps,
@@ -91,6 +93,7 @@ pub(crate) struct Caps {
 /// | [`max_event_bytes`](Self::max_event_bytes) | 1 MiB | 1 to 1 GiB, at most `retain_bytes` |
 /// | [`heartbeat`](Self::heartbeat) | 15 s | 60 ms to 1 hour |
 /// | [`idle_after`](Self::idle_after) | 10 s | 10 ms to 1 day, at most `retain_age` |
+/// | [`evict_after`](Self::evict_after) | never | 10 ms to 1 day |
 /// | [`max_connections`](Self::max_connections) | none | 1 to 2^32 - 1 |
 /// | [`max_connections_per_topic`](Self::max_connections_per_topic) | none | 1 to 2^32 - 1 |
 /// | [`max_topics`](Self::max_topics) | none | 1 to 2^32 - 1 |
@@ -119,6 +122,7 @@ pub struct HubBuilder {
     max_event_bytes: usize,
     heartbeat: Duration,
     idle_after: Duration,
+    evict_after: Option<Duration>,
     shards: Option<usize>,
     caps: Caps,
     by_hand: bool,
@@ -135,6 +139,7 @@ impl HubBuilder {
             max_event_bytes: 1024 * 1024,
             heartbeat: Duration::from_secs(15),
             idle_after: Duration::from_secs(10),
+            evict_after: None,
             shards: None,
             caps: Caps::default(),
             by_hand: false,
@@ -206,6 +211,16 @@ impl HubBuilder {
         self
     }
 
+    /// Gives up readers that stand still: who has something to read and takes nothing for this long, up to twice as long,
+    /// while its topic goes on, is evicted. It is counted out at once, told to [`Hub::on_eviction`] and to its
+    /// [`Evicted`](crate::Evicted), and ends with [`EndReason::Evicted`](crate::EndReason::Evicted) should it come back.
+    ///
+    /// For bodies and streams of one's own: a connection of a `Reactor` has the reactor's limit on stalled sockets.
+    pub fn evict_after(mut self, standstill: Duration) -> Self {
+        self.evict_after = Some(standstill);
+        self
+    }
+
     /// Shards of the topic map.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
@@ -258,14 +273,16 @@ impl HubBuilder {
         const MS: fn(Duration) -> u128 = |d| d.as_millis();
         const MOST: u128 = u32::MAX as u128;
         let cap = |cap: Option<usize>| cap.map_or(1, |cap| cap as u128);
+        let evict_after = self.evict_after.map_or(10, MS);
         let per_topic = cap(self.caps.connections_per_topic);
-        let ranges: [(&'static str, u128, u128, u128); 9] = [
+        let ranges: [(&'static str, u128, u128, u128); 10] = [
             ("retain_events", self.retain_events as u128, 1, 1 << 32),
             ("retain_bytes", self.retain_bytes as u128, 1 << 10, 1 << 40),
             ("retain_age", MS(self.retain_age), 10, 30 * 86_400_000),
             ("max_event_bytes", self.max_event_bytes as u128, 1, 1 << 30),
             ("heartbeat", MS(self.heartbeat), 60, 3_600_000),
             ("idle_after", MS(self.idle_after), 10, 86_400_000),
+            ("evict_after", evict_after, 10, 86_400_000),
             ("max_connections", cap(self.caps.connections), 1, MOST),
             ("max_connections_per_topic", per_topic, 1, MOST),
             ("max_topics", cap(self.caps.topics), 1, MOST),
@@ -299,8 +316,9 @@ impl HubBuilder {
         {
             return Err(ConfigError::Shards { value });
         }
-        // `idle_after` is at most `retain_age`, so it alone says how often to tidy up.
-        let pace = Pace::new(self.heartbeat, self.idle_after);
+        // `idle_after` is at most `retain_age`: it says how often to tidy up, or the search for those who stand still.
+        let tidy = self.evict_after.unwrap_or(self.idle_after);
+        let pace = Pace::new(self.heartbeat, tidy.min(self.idle_after));
         let ticks = |duration: Duration| {
             u64::try_from(duration.as_nanos().div_ceil(pace.tick.as_nanos())).unwrap_or(u64::MAX)
         };
@@ -316,6 +334,7 @@ impl HubBuilder {
             idle_ticks: ticks(self.idle_after),
             // See `clock`: a third of the interval, rounded down so that the sum stays within it.
             quiet_ticks: (ticks(self.heartbeat) / 3).max(1),
+            evict_ticks: self.evict_after.map(ticks),
             pace,
             shards: self.shards,
             caps: self.caps,

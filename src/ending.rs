@@ -45,6 +45,8 @@ pub enum EndReason {
     Unregistered,
     /// The server wanted it so: what an application gives for reasons of its own.
     Requested,
+    /// It took no event for the hub's [`evict_after`](crate::HubBuilder::evict_after), while its topic moved on.
+    Evicted,
 }
 
 impl EndReason {
@@ -55,6 +57,7 @@ impl EndReason {
             Self::Replaced => 3,
             Self::Unregistered => 4,
             Self::Requested => 5,
+            Self::Evicted => 6,
         }
     }
 
@@ -65,6 +68,7 @@ impl EndReason {
             3 => Some(Self::Replaced),
             4 => Some(Self::Unregistered),
             5 => Some(Self::Requested),
+            6 => Some(Self::Evicted),
             _ => None,
         }
     }
@@ -78,6 +82,7 @@ impl EndReason {
             Self::Replaced => "this connection was replaced by a newer one with the same id",
             Self::Unregistered => "this connection was unregistered",
             Self::Requested => "this connection was ended by the server",
+            Self::Evicted => "this connection stood still for too long",
         }
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! **Invariant.** H1: a topic that is put into the map after the hub was closed is closed by whoever put it there.
 
+use std::any::Any;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -13,6 +14,7 @@ use crate::encode::{EncodeError, encode};
 use crate::error::{PublishError, SubscribeError};
 use crate::event::{Event, Payload};
 use crate::event_id::EventId;
+use crate::eviction::{AnyKey, Eviction, What};
 use crate::frame::Frame;
 use crate::log;
 use crate::position::Start;
@@ -77,7 +79,11 @@ struct Keyed<K: Eq + Hash> {
     hub: HostWeak<Inner<K>>,
 }
 
-impl<K: Eq + Hash + Send + Sync> Home for Keyed<K> {
+impl<K: Eq + Hash + Clone + Send + Sync + 'static> Home for Keyed<K> {
+    fn key(&self) -> AnyKey {
+        Box::new(self.key.clone())
+    }
+
     fn closing(&self, topic: &TopicCore) {
         if let Some(hub) = self.hub.upgrade() {
             hub.registry.remove(&self.key, topic);
@@ -558,6 +564,41 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         self.inner.closed.load(Ordering::Acquire)
     }
 
+    /// Has `f` called for each connection that the hub gives up: those that stood still
+    /// ([`HubBuilder::evict_after`]), and those that ended because they lagged. Once for a hub: `false` if there was a
+    /// callback before, which stays.
+    ///
+    /// It is called on the hub's clock or where a subscription is dropped: it should be short, and not wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use fanfare::Hub;
+    ///
+    /// let hub = Hub::builder().evict_after(Duration::from_secs(30)).build()?;
+    /// hub.on_eviction(|eviction| eprintln!("gave up {eviction}"));
+    /// assert!(hub.evictions().is_empty());
+    /// # Ok::<(), fanfare::ConfigError>(())
+    /// ```
+    pub fn on_eviction(&self, f: impl Fn(&Eviction<K>) + Send + Sync + 'static) -> bool {
+        let callback = move |key: &dyn Any, what: &What| {
+            if let Some(key) = key.downcast_ref::<K>() {
+                f(&Eviction {
+                    key: key.clone(),
+                    what: what.clone(),
+                });
+            }
+        };
+        self.inner.shared.evictions.set_callback(Box::new(callback))
+    }
+
+    /// The last 64 connections that the hub gave up, the oldest first: for the one who asks why a connection was dropped.
+    #[must_use]
+    pub fn evictions(&self) -> Vec<Eviction<K>> {
+        self.inner.shared.evictions.last()
+    }
+
     /// Lets so many ticks of its clock go by, if that goes by hand. Tells how many topics it visited.
     #[cfg(feature = "_simulate")]
     #[doc(hidden)]
@@ -610,6 +651,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             subscribers: self.subscribers(),
             published: self.inner.shared.published.sum(),
             lagged: self.inner.shared.lagged.sum(),
+            evicted: self.inner.shared.evictions.count.sum(),
         }
     }
 }

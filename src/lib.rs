@@ -85,6 +85,7 @@ mod router;
 mod user_id;
 
 mod ending;
+mod eviction;
 mod position;
 mod subscription;
 #[cfg(feature = "http-body")]
@@ -120,6 +121,7 @@ pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
 pub use error::{EventError, EventResult, PublishError, SubscribeError, TryRecvError};
 pub use event::{Event, Json, Payload, RawJson, Text};
 pub use event_id::{EventId, ParseEventIdError};
+pub use eviction::{Evicted, Eviction};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use interest::Interest;

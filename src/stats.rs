@@ -70,4 +70,6 @@ pub struct HubStats {
     /// Subscriptions that were ended because they lagged. A [`Subscription`](crate::Subscription) is counted when it is
     /// dropped after it has read its end, a connection of a reactor when its lag is told, or about to be.
     pub lagged: u64,
+    /// Subscriptions that were given up because they stood still; see [`HubBuilder::evict_after`](crate::HubBuilder::evict_after).
+    pub evicted: u64,
 }

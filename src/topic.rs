@@ -25,9 +25,11 @@ use std::fmt;
 use crate::clock::{Again, Clock};
 use crate::config::Config;
 use crate::encode::{EncodeError, encode};
+use crate::ending::EndReason;
 use crate::error::{PublishError, SubscribeError};
 use crate::event::{Event, Payload};
 use crate::event_id::EventId;
+use crate::eviction::{AnyKey, Evictions, GivenUp};
 use crate::frame::Frame;
 use crate::interest::{Interest, Watchers};
 use crate::log::{self, Log};
@@ -38,7 +40,9 @@ use crate::stats::StripedCounter;
 use crate::subscribers::Subscribers;
 use crate::subscription::Subscription;
 use crate::sync::epoch::{self, Guard};
-use crate::sync::{Arc, AtomicU64, AtomicUsize, HostArc, Ordering, fence};
+use crate::sync::{
+    Arc, AtomicU32, AtomicU64, AtomicUsize, HostArc, HostAtomicU32, Ordering, fence,
+};
 use crate::unwind::FirstPanic;
 
 /// What all topics of a hub share.
@@ -50,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) published: StripedCounter,
     pub(crate) lagged: StripedCounter,
     pub(crate) watchers: Watchers,
+    pub(crate) evictions: Evictions,
     /// Subscriptions, and topics, where their number is limited.
     connections: AtomicUsize,
     topics: AtomicUsize,
@@ -64,6 +69,7 @@ impl Shared {
             published: StripedCounter::new(),
             lagged: StripedCounter::new(),
             watchers: Watchers::new(),
+            evictions: Evictions::new(),
             connections: AtomicUsize::new(0),
             topics: AtomicUsize::new(0),
         }
@@ -126,6 +132,9 @@ pub(crate) trait Home: Send + Sync {
 
     /// Told when the topic was closed by itself: its key is for another from now on.
     fn closing(&self, topic: &TopicCore);
+
+    /// A copy of its key.
+    fn key(&self) -> AnyKey;
 }
 
 /// Who uses a topic.
@@ -148,17 +157,34 @@ impl User {
 }
 
 /// The clock does not know the topic.
-const UNSCHEDULED: u64 = 0;
-/// The clock visits it every round. No tick that is worth waiting for is as low.
-const SOON: u64 = 1;
+const UNSCHEDULED: u32 = 0;
+/// The clock visits it every round.
+const SOON: u32 = 1;
+
+/// What stands for a tick in a word of 32 bits: two ticks that are the same for it are 2^32 apart, or first ones of a hub.
+#[expect(clippy::cast_possible_truncation, reason = "the low half")]
+const fn stands_for(tick: u64) -> u32 {
+    match tick as u32 {
+        UNSCHEDULED | SOON => 2,
+        low => low,
+    }
+}
+
+/// Ticks from the one whose low half is given.
+#[expect(clippy::cast_possible_truncation, reason = "the low half")]
+const fn ticks_since(low: u32, now: u64) -> u64 {
+    (now as u32).wrapping_sub(low) as u64
+}
 
 pub(crate) struct TopicCore<H: ?Sized = dyn Home> {
     pub(crate) log: Log,
     pub(crate) subscribers: Subscribers,
     users: AtomicU64,
     last_append: AtomicU64,
-    /// [`UNSCHEDULED`], [`SOON`], or the tick at which the clock is to come (T1 of `clock`).
-    scheduled: AtomicU64,
+    /// [`UNSCHEDULED`], [`SOON`], or what [stands for](stands_for) the tick at which the clock is to come (T1 of `clock`).
+    scheduled: AtomicU32,
+    /// When the clock last looked for readers that stand still: the low half of the tick. It alone writes.
+    looked: HostAtomicU32,
     pub(crate) epoch: u64,
     pub(crate) shared: HostArc<Shared>,
     home: H,
@@ -230,7 +256,8 @@ impl<H: Home> TopicCore<H> {
             subscribers: Subscribers::new(),
             users: AtomicU64::new(0),
             last_append: AtomicU64::new(shared.clock.now()),
-            scheduled: AtomicU64::new(UNSCHEDULED),
+            scheduled: AtomicU32::new(UNSCHEDULED),
+            looked: HostAtomicU32::new(0),
             epoch,
             shared,
             home,
@@ -430,6 +457,9 @@ impl TopicCore {
     pub(crate) fn visit(&self, now: u64, phase: Option<u64>) -> Again {
         let config = self.config();
         let quiet = self.tidy(now);
+        if let Some(after) = config.evict_ticks {
+            self.look_for_stalled(now, after);
+        }
         if let Some(phase) = phase
             && quiet >= config.quiet_ticks
         {
@@ -438,14 +468,13 @@ impl TopicCore {
         let again = self.next_visit(now);
         let word = match again {
             Again::Soon => return again,
-            Again::At(due) => due,
+            Again::At(due) => stands_for(due),
             Again::Never => UNSCHEDULED,
         };
         // Relaxed, and a fence: U3.
         self.scheduled.store(word, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let begun = again == Again::Never && self.log.has_chain();
-        let sooner = begun || self.subscribers.has_beat_wanters();
+        let sooner = self.next_visit(now).comes_before(again);
         // Relaxed: whoever turns the word to `SOON` schedules the topic.
         if sooner {
             return if self.scheduled.swap(SOON, Ordering::Relaxed) == SOON {
@@ -463,10 +492,40 @@ impl TopicCore {
     /// Whether this is what the clock was to come for. Then it has the topic, and nobody schedules it meanwhile.
     pub(crate) fn comes_due(&self, tick: u64) -> bool {
         // Relaxed: whoever turns the word to `SOON` has the topic visited.
-        let turned =
-            self.scheduled
-                .compare_exchange(tick, SOON, Ordering::Relaxed, Ordering::Relaxed);
-        turned.is_ok()
+        self.scheduled
+            .compare_exchange(stands_for(tick), SOON, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Gives up who has taken nothing since the last look, if the topic has moved on.
+    pub(crate) fn look_for_stalled(&self, now: u64, after: u64) {
+        // Relaxed: the clock's own, and a time.
+        let since = ticks_since(self.looked.load(Ordering::Relaxed), now);
+        if since < after {
+            return;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the low half")]
+        self.looked.store(now as u32, Ordering::Relaxed);
+        let moved = now.saturating_sub(self.last_append.load(Ordering::Relaxed)) <= since;
+        let end = self.log.end(&epoch::pin());
+        let told = &self.shared.evictions;
+        let mut given_up = Vec::new();
+        self.subscribers.suspect(end, |seat, waiter, passed| {
+            if moved && let Some(who) = told.evict(self.address(), seat, waiter) {
+                given_up.push((who, passed));
+            }
+        });
+        let mut panics = FirstPanic::default();
+        for (GivenUp(tag), passed) in given_up {
+            // V1
+            panics.run(|| self.exit(User::Subscription));
+            panics.run(|| told.tell(self, tag.as_deref(), EndReason::Evicted, (passed, end)));
+        }
+    }
+
+    /// A copy of its key.
+    pub(crate) fn key(&self) -> AnyKey {
+        self.home.key()
     }
 
     /// When the clock has something to do here.
@@ -487,7 +546,15 @@ impl TopicCore {
         } else {
             config.idle_ticks
         };
-        let due = self.log.next_expiry(age, &epoch::pin()).min(last + idle);
+        let mut due = self.log.next_expiry(age, &epoch::pin()).min(last + idle);
+        if let Some(after) = config.evict_ticks
+            && self.subscriber_count() > 0
+        {
+            // Relaxed: the clock's own. One tick is added below.
+            let looked = self.looked.load(Ordering::Relaxed);
+            let left = after.saturating_sub(ticks_since(looked, now));
+            due = due.min((now + left).saturating_sub(1));
+        }
         if due < now {
             return Again::Soon;
         }

@@ -26,6 +26,7 @@ sources! {
     "../../src/error.rs" error
     "../../src/event.rs" event
     "../../src/event_id.rs" event_id
+    "../../src/eviction.rs" eviction
     "../../src/frame.rs" frame
     "../../src/hub.rs" hub
     "../../src/transport/reactor/inbox.rs" inbox
@@ -57,6 +58,7 @@ pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
 pub use error::{EventError, EventResult, PublishError, SubscribeError, TryRecvError};
 pub use event::{Event, Json, Payload, RawJson, Text};
 pub use event_id::{EventId, ParseEventIdError};
+pub use eviction::{Evicted, Eviction};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use interest::Interest;

@@ -195,6 +195,23 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
             && self.beaten.fetch_and(!bit, Ordering::Relaxed) & bit != 0
     }
 
+    /// Suspects those who are not parked and have something below `end` to read. Who is suspected since an earlier look is
+    /// given to `f`, with how far it has read.
+    pub(crate) fn suspect(&self, end: u64, mut f: impl FnMut(usize, &Waiter, u64)) {
+        // Relaxed: who parks or leaves meanwhile is seen next time, and its standing decides.
+        let mut running =
+            self.occupied.load(Ordering::Relaxed) & !self.armed.load(Ordering::Relaxed);
+        while running != 0 {
+            let index = running.trailing_zeros() as usize;
+            running &= running - 1;
+            let waiter = self.waiter(index);
+            let passed = waiter.passed();
+            if passed > 0 && passed < end && waiter.suspect() {
+                f(index, waiter, passed);
+            }
+        }
+    }
+
     /// Whether a claimed waiter has noted a place.
     pub(crate) fn has_reader(&self) -> bool {
         // Acquire: as for `least_passed`. P7
@@ -209,7 +226,7 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
         false
     }
 
-    /// The least that any claimed waiter has read.
+    /// The least that any claimed waiter has read, apart from those that were given up.
     pub(crate) fn least_passed(&self) -> u64 {
         // Acquire: the claim's bit, then what its owner stored. P7
         let mut occupied = self.occupied.load(Ordering::Acquire);
@@ -217,7 +234,7 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
         while occupied != 0 {
             let index = occupied.trailing_zeros() as usize;
             occupied &= occupied - 1;
-            least = least.min(self.waiter(index).passed());
+            least = least.min(self.waiter(index).holds());
         }
         least
     }

@@ -63,6 +63,11 @@ impl Group {
         }
     }
 
+    /// Tells it from other groups while it lives.
+    pub(crate) fn address(&self) -> usize {
+        (&raw const *self).addr()
+    }
+
     /// The place in the list (G3).
     pub(crate) fn index(&self) -> usize {
         self.index

@@ -55,7 +55,7 @@ use std::task::Waker;
 
 use chunk::{Chunk, Wakers};
 use group::Group;
-use waiter::Waiter;
+pub(crate) use waiter::Waiter;
 
 use crate::sync::{Arc, AtomicU64, CowCell, Ordering, fence};
 use crate::unwind::FirstPanic;
@@ -81,6 +81,14 @@ pub(crate) struct Subscribers {
 pub(crate) struct Seat {
     /// `None`: the topic's first waiter.
     group: Option<Arc<Group>>,
+    number: u16,
+}
+
+/// Names a seat among those of its topic, for as long as it is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SeatId {
+    /// The address of the group, 0 for the first waiter.
+    group: usize,
     number: u16,
 }
 
@@ -388,6 +396,50 @@ impl Subscribers {
         }
     }
 
+    #[inline]
+    fn with_waiter<R>(&self, seat: &Seat, f: impl FnOnce(&Waiter) -> R) -> R {
+        match &seat.group {
+            None => f(self.first.waiter(0)),
+            Some(group) => {
+                let (chunk, waiter) = group.chunk(usize::from(seat.number));
+                f(chunk.waiter(waiter))
+            }
+        }
+    }
+
+    /// Has the clock watch whether the owner goes on.
+    pub(crate) fn watch(&self, seat: &Seat) {
+        self.with_waiter(seat, Waiter::watch);
+    }
+
+    /// Takes that back. Tells whether the owner was evicted before.
+    pub(crate) fn unwatch(&self, seat: &Seat) -> bool {
+        self.with_waiter(seat, Waiter::unwatch)
+    }
+
+    /// The owner goes on. Tells whether it was evicted.
+    #[inline]
+    pub(crate) fn go_on(&self, seat: &Seat) -> bool {
+        self.with_waiter(seat, Waiter::go_on)
+    }
+
+    /// Looks for owners that do not go on with what is below `end`: see [`Chunk::suspect`].
+    pub(crate) fn suspect(&self, end: u64, mut f: impl FnMut(SeatId, &Waiter, u64)) {
+        self.first.suspect(end, |number, waiter, passed| {
+            f(SeatId::new(0, number), waiter, passed);
+        });
+        if let Some(list) = self.list.load_full() {
+            for group in list.iter().flatten() {
+                for (at, chunk) in group.chunks() {
+                    chunk.suspect(end, |number, waiter, passed| {
+                        let number = at * chunk::CHUNK_WAITERS + number;
+                        f(SeatId::new(group.address(), number), waiter, passed);
+                    });
+                }
+            }
+        }
+    }
+
     /// Whether a subscriber has its place in the log, and not only a waiter.
     pub(crate) fn has_reader(&self) -> bool {
         self.first.has_reader()
@@ -418,6 +470,16 @@ impl Subscribers {
     }
 }
 
+impl SeatId {
+    #[expect(clippy::cast_possible_truncation, reason = "at most 4,096")]
+    const fn new(group: usize, number: usize) -> Self {
+        Self {
+            group,
+            number: number as u16,
+        }
+    }
+}
+
 impl Seat {
     /// Claims a waiter of `group` with a ticket that is out.
     fn in_group(group: Arc<Group>) -> Self {
@@ -425,6 +487,13 @@ impl Seat {
         Self {
             group: Some(group),
             number,
+        }
+    }
+
+    pub(crate) fn id(&self) -> SeatId {
+        SeatId {
+            group: self.group.as_ref().map_or(0, |group| group.address()),
+            number: self.number,
         }
     }
 

@@ -25,17 +25,27 @@
 //! | W-a | `is_lent` | load of `lent` | Acquire | W-b: the taker is out | `waiter_cell` |
 //! | W-b | `take` | store of `lent` | Release | W-a | `waiter_cell` |
 //! | W-c | `lend`, `reclaim` | stores of `lent` | Relaxed | the RMWs of the bit: P2, P3 | — |
+//! | W-e | `standing` | RMWs, load | Relaxed | nothing: one byte decides (V1 of `eviction`) | — |
 //! | W-d | `passed` | store / load | Release / Acquire | each other: a segment passed is a segment read | — (the pin holds what is read) |
 //!
 //! **Progress.** Wait-free.
 
 use std::task::Waker;
 
-use crate::sync::{AtomicBool, AtomicU64, Ordering, ProtocolCell};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering, ProtocolCell};
+
+/// The clock looks whether the owner goes on.
+const WATCHED: u8 = 1;
+/// The owner has not gone on since the clock last looked.
+const SUSPECT: u8 = 2;
+/// The clock has given the owner up, and counted it out.
+const EVICTED: u8 = 4;
 
 #[derive(Debug)]
 pub(crate) struct Waiter {
     lent: AtomicBool,
+    /// How the owner stands with the clock: V1 and V2 of `eviction`.
+    standing: AtomicU8,
     /// All offsets below were read. 0 while vacant and until the first look: holds everything back.
     passed: AtomicU64,
     waker: ProtocolCell<Option<Waker>>,
@@ -48,6 +58,7 @@ impl Waiter {
     pub(crate) fn new() -> Self {
         Self {
             lent: AtomicBool::new(false),
+            standing: AtomicU8::new(0),
             passed: AtomicU64::new(0),
             waker: ProtocolCell::new(None),
         }
@@ -107,6 +118,58 @@ impl Waiter {
         // SAFETY: W1.
         self.waker
             .with_mut(|cell| unsafe { std::ptr::replace(cell, waker) })
+    }
+
+    /// The owner wants to be watched. W-e
+    pub(crate) fn watch(&self) {
+        self.standing.store(WATCHED, Ordering::Relaxed);
+    }
+
+    /// The owner goes, or reads in another way. Tells whether it was evicted before. W-e
+    pub(crate) fn unwatch(&self) -> bool {
+        self.standing.swap(0, Ordering::Relaxed) & EVICTED != 0
+    }
+
+    /// The owner goes on. Tells whether it was evicted. W-e
+    #[inline]
+    pub(crate) fn go_on(&self) -> bool {
+        self.standing.load(Ordering::Relaxed) > WATCHED && self.clear_suspicion()
+    }
+
+    #[cold]
+    fn clear_suspicion(&self) -> bool {
+        self.standing.fetch_and(!SUSPECT, Ordering::Relaxed) & EVICTED != 0
+    }
+
+    /// The clock looks at an owner that has something to read. `true` if it is suspected from an earlier look. W-e
+    pub(crate) fn suspect(&self) -> bool {
+        let seen = self.standing.compare_exchange(
+            WATCHED,
+            WATCHED | SUSPECT,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        seen == Err(WATCHED | SUSPECT)
+    }
+
+    /// The clock gives an owner up, if it is suspected still. Tells whether it did. W-e
+    pub(crate) fn evict(&self) -> bool {
+        let suspected = WATCHED | SUSPECT;
+        let evicted = WATCHED | EVICTED;
+        self.standing
+            .compare_exchange(suspected, evicted, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// How far the owner has read, if that is to be waited for.
+    #[inline]
+    pub(crate) fn holds(&self) -> u64 {
+        let passed = self.passed();
+        if self.standing.load(Ordering::Relaxed) & EVICTED == 0 {
+            passed
+        } else {
+            u64::MAX
+        }
     }
 
     #[inline]

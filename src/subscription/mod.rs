@@ -20,6 +20,7 @@ use crate::ending::{EndHandle, EndReason, OwnSeat};
 use crate::envelope::Envelope;
 use crate::error::{SubscribeError, TryRecvError};
 use crate::event_id::EventId;
+use crate::eviction::{Evicted, Tag};
 use crate::frame::Frame;
 use crate::log::{self, Reader, Step};
 use crate::position::{Ahead, Lag, LagPolicy, Notices, Position, Start, State};
@@ -118,6 +119,8 @@ pub struct Subscription {
     counted: bool,
     /// Whether it reads for others that may be behind: what it has read is not to be freed yet.
     held: bool,
+    /// Whether the clock watches that it goes on.
+    watched: bool,
     /// Whether the batch that is read now passed the end of a segment. Here, for batches are moved about.
     crossed: bool,
     /// In a box, for most have none of it.
@@ -134,6 +137,7 @@ struct Extra {
     given: Option<Frame>,
     envelope: Option<Envelope>,
     end_handle: Option<EndHandle>,
+    tag: Option<HostArc<Tag>>,
     /// What is dropped when the reader is gone.
     kept: Option<Kept>,
 }
@@ -166,6 +170,7 @@ impl Subscription {
             beats: false,
             counted: true,
             held: false,
+            watched: false,
             crossed: false,
             extra: None,
             topic,
@@ -180,6 +185,11 @@ impl Subscription {
         // J-b. A waker that panics takes the subscription down with it.
         fence(Ordering::SeqCst);
         this.topic.tell_joined();
+        if this.topic.config().evict_ticks.is_some() {
+            this.watched = true;
+            this.topic.subscribers.watch(&this.seat);
+            schedule(&this.topic);
+        }
         Ok(this)
     }
 
@@ -237,9 +247,48 @@ impl Subscription {
         self.extra.get_or_insert_default()
     }
 
-    /// Sees whether it was ended from outside.
+    /// Gives it a name, for those who look at the hub's [evictions](crate::Hub::evictions): the client's address, say.
+    pub fn label(mut self, label: impl Into<std::sync::Arc<str>>) -> Self {
+        self.tag().set_label(label.into());
+        self
+    }
+
+    /// Resolves when the hub's clock gives this subscription up (see [`HubBuilder::evict_after`](crate::HubBuilder::evict_after)): for a
+    /// host that then closes the socket. A subscription that a `Reactor` takes over is not evicted from then on.
+    pub fn evicted(&mut self) -> Evicted {
+        Evicted(HostArc::clone(self.tag()))
+    }
+
+    fn tag(&mut self) -> &HostArc<Tag> {
+        let (topic, seat) = (self.topic.address(), self.seat.id());
+        let shared = HostArc::clone(&self.topic.shared);
+        let tag = || shared.evictions.tag(topic, seat);
+        self.extra().tag.get_or_insert_with(tag)
+    }
+
+    /// Has the clock watch it no more. Whoever was evicted before has ended, and was counted out.
+    fn unwatch(&mut self) {
+        if std::mem::take(&mut self.watched) && self.topic.subscribers.unwatch(&self.seat) {
+            self.counted = false;
+            self.position.state = State::Ended(EndReason::Evicted);
+        }
+        let tag = self.extra.as_mut().and_then(|extra| extra.tag.take());
+        if let Some(tag) = tag {
+            let tags = &self.topic.shared.evictions;
+            // A waker that panics has said so already; this is called in drops.
+            FirstPanic::default().run(|| tags.untag(self.topic.address(), self.seat.id(), &tag));
+        }
+    }
+
+    /// Sees whether it was ended from outside, or given up.
     #[inline]
     fn see_end(&mut self) {
+        if self.watched
+            && self.topic.subscribers.go_on(&self.seat)
+            && !self.position.state.is_ended()
+        {
+            self.position.state = State::Ended(EndReason::Evicted);
+        }
         if let Some(extra) = &self.extra
             && let Some(handle) = &extra.end_handle
             && let Some(reason) = handle.reason()
@@ -628,6 +677,7 @@ impl Subscription {
             beats: false,
             counted: false,
             held: false,
+            watched: false,
             crossed: false,
             extra: None,
             topic: Arc::clone(topic),
@@ -677,6 +727,11 @@ impl Subscription {
         (!none).then_some(belonging)
     }
 
+    /// From here on somebody else sees to it. It was [counted out](Self::unwatch) already if it has ended by that.
+    pub(crate) fn hand_over(&mut self) {
+        self.unwatch();
+    }
+
     /// From here on somebody else counts the subscriber out.
     pub(crate) fn hand_over_count(&mut self) {
         self.counted = false;
@@ -704,6 +759,19 @@ impl Stream for Subscription {
     }
 }
 
+impl Subscription {
+    #[cold]
+    fn count_lagged(&self) {
+        let shared = &self.topic.shared;
+        shared.lagged.add(1);
+        let (passed, end) = (self.position.offset(), self.topic.log.end(&epoch::pin()));
+        let tag = self.extra.as_ref().and_then(|extra| extra.tag.as_deref());
+        let told = &shared.evictions;
+        // A callback that panics has said so already.
+        FirstPanic::default().run(|| told.tell(&self.topic, tag, EndReason::Lagged, (passed, end)));
+    }
+}
+
 impl Extra {
     /// Drops what few have, when all else is done: it is user code, as the waker is, and may panic.
     #[cold]
@@ -717,6 +785,10 @@ impl Extra {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        if self.counted && self.position.state == State::Ended(EndReason::Lagged) {
+            self.count_lagged();
+        }
+        self.unwatch();
         let extra = self.extra.take();
         if let Some(extra) = &extra
             && let Some(handle) = &extra.end_handle
@@ -726,9 +798,6 @@ impl Drop for Subscription {
         }
         let waker = self.topic.subscribers.leave(&self.seat);
         if self.counted {
-            if self.position.state == State::Ended(EndReason::Lagged) {
-                self.topic.shared.lagged.add(1);
-            }
             self.topic.exit(User::Subscription);
         }
         // Last: it is user code, and may panic.

@@ -11,9 +11,9 @@ use std::hash::Hash;
 
 pub(crate) use loom::sync::Arc;
 pub(crate) use loom::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 pub(crate) use std::thread::Builder as ThreadBuilder;
 
 pub(crate) type StepMutex<T> = loom::sync::Mutex<T>;
@@ -22,6 +22,7 @@ pub(crate) type StepMutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
 pub(crate) type HostArc<T> = std::sync::Arc<T>;
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
 pub(crate) type HostAtomicU64 = std::sync::atomic::AtomicU64;
+pub(crate) type HostAtomicU32 = std::sync::atomic::AtomicU32;
 
 /// loom's `Arc` has no weak side; only the hub's clock uses one, and no model runs the clock's thread.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::hash::Hash;
 use dashmap::Entry;
 
 pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 /// A lock whose order is part of a protocol: in models it is loom's.
 pub(crate) type StepMutex<T> = std::sync::Mutex<T>;
 pub(crate) type StepMutexGuard<'a, T> = std::sync::MutexGuard<'a, T>;
@@ -34,6 +34,7 @@ pub(crate) fn core_count() -> usize {
 pub(crate) type HostArc<T> = std::sync::Arc<T>;
 /// A word that says nothing about other words, a time or a count: never a model's subject.
 pub(crate) type HostAtomicU64 = std::sync::atomic::AtomicU64;
+pub(crate) type HostAtomicU32 = std::sync::atomic::AtomicU32;
 /// The weak side of [`HostArc`].
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
 

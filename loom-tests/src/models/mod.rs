@@ -22,6 +22,7 @@ mod replace_vs_leave;
 mod retire_vs_claim;
 mod router_order;
 mod snapshot_vs_publish;
+mod stall_vs_leave;
 mod subscribe_vs_publish;
 mod two_publishers;
 mod visit_vs_leave;

@@ -11,6 +11,7 @@ use loom::thread;
 use super::{check, frame};
 use crate::clock::Again;
 use crate::config::HubBuilder;
+use crate::eviction::AnyKey;
 use crate::position::Start;
 use crate::subscription::{Item, Subscription};
 use crate::sync::{Arc, AtomicBool, HostArc, Ordering, arc_unsized, epoch};
@@ -24,6 +25,10 @@ struct Place {
 
 impl Home for Place {
     fn closing(&self, _: &TopicCore) {}
+
+    fn key(&self) -> AnyKey {
+        Box::new(())
+    }
 
     fn vacated(&self, topic: &TopicCore) {
         if topic.is_dead() {

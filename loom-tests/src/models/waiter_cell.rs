@@ -19,6 +19,7 @@ use crate::sync::Arc;
 )]
 mod chunk;
 #[path = "../../../src/subscribers/waiter.rs"]
+#[expect(dead_code, reason = "a model uses a part of it")]
 #[allow(
     clippy::duplicate_mod,
     reason = "the cell is private to `subscribers`, and alone it makes small models"

@@ -217,6 +217,7 @@ impl<S: Socket> Shard<S> {
         let mut end = None;
         let mut wrapped = false;
         for mut subscription in joiner.subscriptions.drain(..) {
+            subscription.hand_over();
             if let Some(reason) = subscription.end_reason() {
                 // It was read before it came here.
                 if reason != EndReason::TopicClosed || subscription.is_ended_from_outside() {

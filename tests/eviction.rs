@@ -1,0 +1,218 @@
+//! Readers that stand still are given up: who, when, and who is told. The clock goes by hand.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod common;
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use common::{Wakes, block_on};
+use fanfare::{EndReason, Event, Hub, HubBuilder, Item, LagPolicy, Subscription, TryRecvError};
+use futures_util::future::FutureExt as _;
+
+const T: Duration = Duration::from_secs(10);
+
+fn builder() -> HubBuilder {
+    Hub::builder().clock_by_hand().evict_after(T)
+}
+
+fn publish(hub: &Hub) {
+    let _ = hub.publish("a", Event::text("on and on")).unwrap();
+}
+
+/// Time goes by, and the topic goes on meanwhile.
+fn moves_on(hub: &Hub, time: Duration) {
+    let ticks = u64::try_from(time.as_nanos() / hub.tick().as_nanos()).unwrap();
+    for _ in 0..ticks {
+        publish(hub);
+        hub.go_on(1);
+    }
+}
+
+fn drain(subscription: &mut Subscription) -> u64 {
+    let mut count = 0;
+    while subscription.try_recv().is_ok() {
+        count += 1;
+    }
+    count
+}
+
+fn is_over(subscription: &mut Subscription) -> bool {
+    subscription.try_recv().err() == Some(TryRecvError::Closed)
+}
+
+#[test]
+fn who_stands_still_is_given_up_between_once_and_twice_the_time() {
+    let hub = builder().build().unwrap();
+    let mut still = hub.subscribe("a").unwrap();
+    let mut prompt = hub.subscribe("a").unwrap();
+    let mut waited = Duration::ZERO;
+    while hub.stats().evicted == 0 {
+        moves_on(&hub, hub.tick());
+        waited += hub.tick();
+        assert!(drain(&mut prompt) > 0);
+        assert!(
+            waited <= 2 * T + 2 * hub.tick(),
+            "{waited:?} and still there"
+        );
+    }
+    assert!(waited >= T, "given up after {waited:?}");
+    // Counted out at once, though it is there still.
+    assert_eq!((hub.subscribers(), hub.subscribers_of("a")), (1, 1));
+    assert!(is_over(&mut still));
+    assert_eq!(still.end_reason(), Some(EndReason::Evicted));
+    drop(still);
+    assert_eq!(hub.subscribers(), 1, "counted out once");
+    moves_on(&hub, hub.tick());
+    assert_eq!(drain(&mut prompt), 1);
+}
+
+/// One that takes something now and then, however little, by whatever way, stays.
+#[test]
+fn who_goes_on_stays() {
+    let hub = builder().retain_events(1 << 20).build().unwrap();
+    let mut one = hub.subscribe("a").unwrap();
+    let mut batch = hub.subscribe("a").unwrap();
+    let mut parked = hub.subscribe("a").unwrap();
+    let (_, waker) = Wakes::new();
+    for _ in 0..10 {
+        moves_on(&hub, T / 2);
+        assert!(one.try_recv().is_ok());
+        assert!(batch.try_batch().unwrap().next_frame().is_some());
+        while parked
+            .poll_recv(&mut Context::from_waker(&waker))
+            .is_ready()
+        {}
+    }
+    assert_eq!((hub.subscribers(), hub.stats().evicted), (3, 0));
+}
+
+/// A reader that has read all is not blamed for a topic that is silent, nor is one that has something to read and whose
+/// topic is silent.
+#[test]
+fn a_silent_topic_gives_up_nobody() {
+    let hub = builder().build().unwrap();
+    let mut all_read = hub.subscribe("a").unwrap();
+    let unread = hub.subscribe("a").unwrap();
+    publish(&hub);
+    assert_eq!(drain(&mut all_read), 1);
+    let second = u64::try_from(Duration::from_secs(1).as_nanos() / hub.tick().as_nanos()).unwrap();
+    hub.go_on(200 * second);
+    assert_eq!((hub.subscribers(), hub.stats().evicted), (2, 0));
+    drop(unread);
+}
+
+#[test]
+fn everybody_is_told_why() {
+    let hub = builder().build().unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let callback = {
+        let told = Arc::clone(&told);
+        move |eviction: &fanfare::Eviction| told.lock().unwrap().push(eviction.clone())
+    };
+    assert!(hub.on_eviction(callback));
+    assert!(!hub.on_eviction(|_| panic!("it is another's")));
+    let mut still = hub.subscribe("a").unwrap().label("10.0.0.7:4711");
+    publish(&hub);
+    assert!(still.try_recv().is_ok());
+    assert!(still.try_recv().is_err());
+    let mut evicted = pin!(still.evicted());
+    let (woken, waker) = Wakes::new();
+    let mut cx = Context::from_waker(&waker);
+    assert!(evicted.as_mut().poll(&mut cx).is_pending());
+    moves_on(&hub, 2 * T + 2 * hub.tick());
+    assert_eq!(woken.count(), 1);
+    assert_eq!(evicted.as_mut().poll(&mut cx), Poll::Ready(true));
+    assert_eq!(hub.topics(), 0, "nobody else used it");
+    let told = told.lock().unwrap();
+    assert_eq!(*told, hub.evictions());
+    let [eviction] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(
+        (eviction.key().as_str(), eviction.label()),
+        ("a", Some("10.0.0.7:4711"))
+    );
+    assert_eq!(eviction.reason(), EndReason::Evicted);
+    assert_eq!(eviction.position().offset(), 1);
+    assert!(eviction.behind() > 0);
+    let line = eviction.to_string();
+    assert!(
+        line.starts_with("\"a\" (10.0.0.7:4711): this connection stood still"),
+        "{line}"
+    );
+}
+
+/// Who asks learns too that it was not.
+#[test]
+fn a_subscription_that_goes_was_not_given_up() {
+    let hub = builder().build().unwrap();
+    let mut subscription = hub.subscribe("a").unwrap();
+    let evicted = subscription.evicted();
+    let again = subscription.evicted();
+    assert!(subscription.evicted().now_or_never().is_none());
+    drop(subscription);
+    assert!(!block_on(evicted));
+    assert!(!block_on(again));
+    // Its place is another's, who has nothing to do with it.
+    let mut next = hub.subscribe("a").unwrap();
+    assert!(next.evicted().now_or_never().is_none());
+}
+
+/// Without the limit nobody is given up, and whoever lagged out is in the same list.
+#[test]
+fn who_lagged_out_is_remembered() {
+    let hub = Hub::builder().retain_events(1).build().unwrap();
+    let mut strict = hub
+        .subscribe("a")
+        .unwrap()
+        .lag_policy(LagPolicy::Disconnect)
+        .label("tab 1");
+    for _ in 0..300 {
+        publish(&hub);
+    }
+    assert!(matches!(strict.try_recv(), Ok(Item::Lagged(_))));
+    drop(strict);
+    let [lagged] = &hub.evictions()[..] else {
+        panic!("{:?}", hub.evictions())
+    };
+    assert_eq!(lagged.reason(), EndReason::Lagged);
+    assert_eq!(lagged.label(), Some("tab 1"));
+    assert_eq!((hub.stats().lagged, hub.stats().evicted), (1, 0));
+}
+
+#[test]
+fn the_last_64_are_remembered() {
+    let hub = builder().build().unwrap();
+    let all: Vec<_> = (0..100)
+        .map(|number| hub.subscribe("a").unwrap().label(number.to_string()))
+        .collect();
+    moves_on(&hub, 2 * T + 2 * hub.tick());
+    assert_eq!(hub.stats().evicted, 100);
+    assert_eq!(hub.evictions().len(), 64);
+    drop(all);
+    assert_eq!(hub.subscribers(), 0);
+}
+
+/// A body that is not polled: what the host is told makes room at once, and the body says why should it be polled again.
+#[test]
+fn a_body_that_is_not_polled_gives_its_place_up() {
+    let hub = builder().max_connections(1).build().unwrap();
+    let mut subscription = hub.subscribe("a").unwrap();
+    let evicted = subscription.evicted();
+    let mut body = Box::pin(subscription.into_sse().into_body());
+    assert!(hub.subscribe("a").is_err());
+    moves_on(&hub, 2 * T + 2 * hub.tick());
+    assert!(block_on(evicted));
+    let next = hub.subscribe("a").unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut last = Vec::new();
+    while let Poll::Ready(Some(Ok(chunk))) = http_body::Body::poll_frame(body.as_mut(), &mut cx) {
+        last = chunk.into_data().unwrap().to_vec();
+    }
+    assert_eq!(last, format!(": {}\n\n", EndReason::Evicted).as_bytes());
+    drop(next);
+}
