@@ -457,13 +457,13 @@ weaken remove-without-look 'R2: removed without a look at the users under the lo
 registry.rs :: s/same\(found\) && found\.is_dead\(\)/same(found)/
 E
 weaken counted-outside 'R1: counted in outside the lock' last_leave_vs_subscribe <<'E'
-registry.rs :: s/topic\.enter\(user\);//
-registry.rs :: s/return Some\(topic\);/topic.enter(user); return Some(topic);/
-registry.rs :: s/drop\(unused\);/drop(unused); topic.enter(user);/
+registry.rs :: s/topic\.try_enter\(user\)\?;//
+registry.rs :: s/return entered;/let topic = entered?; topic.enter(user); return Ok(topic);/
+registry.rs :: s/drop\(unused\);/drop(unused); let topic = topic?; topic.enter(user); let topic = Ok(topic);/
 E
 blunt counted-after-place 'T3: counted in after the place was taken' \
     'what is skipped between place and count has no offset and is owed to nobody; that the count comes under the lock is `counted-outside`' <<'E'
-registry.rs :: s/topic\.enter\(user\);/if user == User::Handle { topic.enter(user); }/
+registry.rs :: s/topic\.try_enter\(user\)\?;/if user == User::Handle { topic.enter(user); }/
 subscription/mod.rs :: s/(this\.note_passed\(\);\s*drop\(guard\);)/$1 this.topic.enter(User::Subscription);/
 E
 blunt exit-relaxed 'U2: `exit`, AcqRel → Relaxed' \
@@ -528,7 +528,7 @@ weaken topic-close-no-help 'T4: who meets a close on its way does not help it, a
 hub.rs :: s/topic\.log\.close\(&guard\);//
 E
 weaken topic-close-no-look 'T4: a closed topic at the key of an open hub is an error' close_vs_publish::topic_close_vs_publish <<'E'
-hub.rs :: s/Err\(TopicClosed\) if self\.is_closed\(\) =>/Err(TopicClosed) if true =>/
+hub.rs :: s/Err\(PublishError::Closed\) if !self\.is_closed\(\) =>/Err(PublishError::Closed) if false =>/
 E
 
 # Ends from outside, names, routes, snapshots.

@@ -248,7 +248,7 @@ impl Subscription {
     }
 
     /// Gives it a name, for those who look at the hub's [evictions](crate::Hub::evictions): the client's address, say.
-    pub fn label(mut self, label: impl Into<std::sync::Arc<str>>) -> Self {
+    pub fn label(mut self, label: impl Into<HostArc<str>>) -> Self {
         self.tag().set_label(label.into());
         self
     }
