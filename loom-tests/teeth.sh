@@ -561,11 +561,18 @@ weaken stall-leave-blind 'V1: a drop that looks at its standing and then clears 
 subscribers/waiter.rs :: s/self\.standing\.swap\(0, Ordering::Relaxed\) & EVICTED != 0/{ let seen = self.standing.load(Ordering::Relaxed); self.standing.store(0, Ordering::Relaxed); seen \& EVICTED != 0 }/
 E
 weaken stall-evict-blind 'V1: the clock looks at a standing and then sets it' stall_vs_leave <<'E'
-subscribers/waiter.rs :: s/self\.standing\s*\.compare_exchange\(suspected, evicted, Ordering::Relaxed, Ordering::Relaxed\)\s*\.is_ok\(\)/{ let it = self.standing.load(Ordering::Relaxed) == suspected; if it { self.standing.store(evicted, Ordering::Relaxed); } it }/
+subscribers/waiter.rs :: s/self\.standing\s*\.compare_exchange\(seen, next, Ordering::Relaxed, Ordering::Relaxed\)\s*\.is_ok\(\)/{ self.standing.store(next, Ordering::Relaxed); seen != 0 }/
 E
 weaken stall-anybody 'V2: the clock gives up whoever is watched' stall_vs_leave <<'E'
-subscribers/waiter.rs :: s/let suspected = WATCHED \| SUSPECT;/let suspected = WATCHED;/
-subscribers/waiter.rs :: s/seen == Err\(WATCHED \| SUSPECT\)/true/
+subscribers/waiter.rs :: s/let suspected = seen & \(WATCHED \| SUSPECT\) == WATCHED \| SUSPECT;/let suspected = seen \& WATCHED != 0;/
+subscribers/waiter.rs :: s/(self\.turn\(seen, seen \| SUSPECT\);\s*\}\s*)seen & \(WATCHED \| SUSPECT\) == WATCHED \| SUSPECT/$1true/
+E
+weaken drain-no-rmw 'D1: asks without an RMW of `armed` when nobody is parked' drain_vs_park <<'E'
+subscribers/chunk.rs :: s/if asked != 0 \{/if asked \& self.armed.load(Ordering::Acquire) != 0 {/
+E
+weaken drain-no-second-look 'D1: no look at the standing after parking' drain_vs_park <<'E'
+subscription/mod.rs :: s/if matches!\(found, Found::Nothing\) && self\.leaves\(\) \{\s*return Found::Ended;\s*\}//
+subscription/mod.rs :: s/(let mut found = self\.look\(&guard\);)/$1 if matches!(found, Found::Nothing) \&\& self.leaves() { found = Found::Ended; }/
 E
 weaken entry-of-anybody 'B1: an entry is removed whosesoever it is' replace_vs_leave <<'E'
 broadcaster.rs :: s/let own = \|entry: &Entry\| entry\.end\.is_same\(&self\.end\);/let own = |_: \&Entry| true;/

@@ -17,6 +17,7 @@
 //! **Progress.** Publishers only load the time; they take the inbox's lock when a topic goes from idle to active.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
@@ -104,6 +105,21 @@ pub(crate) struct Clock {
     face: HostArc<Face>,
 }
 
+/// Something that is done at every tick, until it says that it is done.
+pub(crate) struct Job(Box<dyn FnMut(u64) -> bool + Send>);
+
+impl Job {
+    pub(crate) fn new(step: impl FnMut(u64) -> bool + Send + 'static) -> Self {
+        Self(Box::new(step))
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Job")
+    }
+}
+
 /// What the thread shares with the hub.
 #[derive(Debug)]
 struct Face {
@@ -123,6 +139,7 @@ struct Inbox {
     arrived: Vec<Weak<TopicCore>>,
     /// Who is to be woken, and when.
     alarms: Vec<(u64, HostWeak<Watcher>)>,
+    jobs: Vec<Job>,
     running: bool,
     stopped: bool,
 }
@@ -198,6 +215,13 @@ impl Clock {
         self.call(&mut inbox, first);
     }
 
+    /// Has `job` done at every tick.
+    pub(crate) fn employ(&self, job: Job) {
+        let mut inbox = self.face.lock();
+        inbox.jobs.push(job);
+        self.call(&mut inbox, true);
+    }
+
     /// Has the thread look at the inbox if it may be asleep, and starts it if it was never needed.
     fn call(&self, inbox: &mut Inbox, may_sleep: bool) {
         if self.face.config.by_hand {
@@ -240,6 +264,7 @@ impl Face {
             .alarms
             .extract_if(.., |(due, _)| *due <= now)
             .collect();
+        rounds.jobs.append(&mut inbox.jobs);
         drop(inbox);
         for (_, watcher) in alarms {
             FirstPanic::default().run(|| {
@@ -249,6 +274,10 @@ impl Face {
             });
         }
         rounds.turn(self.config.pace, arrived, now);
+        // One that panics is over.
+        rounds
+            .jobs
+            .retain_mut(|job| FirstPanic::default().run(|| (job.0)(now)) == Some(true));
     }
 
     fn refresh(&self) -> u64 {
@@ -275,6 +304,7 @@ impl Face {
 struct Rounds {
     buckets: VecDeque<Vec<Weak<TopicCore>>>,
     later: BTreeMap<u64, Vec<Weak<TopicCore>>>,
+    jobs: Vec<Job>,
     visited: u64,
     idle_turns: u32,
     #[cfg(feature = "_simulate")]
@@ -291,7 +321,7 @@ impl Rounds {
 
     /// Whether nobody needs the time. Freeing takes a few turns: the epoch has to move on twice.
     fn is_idle(&self) -> bool {
-        self.idle_turns > 3
+        self.idle_turns > 3 && self.jobs.is_empty()
     }
 
     /// One turn of the clock: what is due at `now`.
@@ -374,7 +404,7 @@ fn run(face: &HostWeak<Face>) {
         // ends it.
         let Some(face) = face.upgrade() else { return };
         let mut inbox = face.lock();
-        let idle = rounds.is_idle() && inbox.alarms.is_empty();
+        let idle = rounds.is_idle() && inbox.alarms.is_empty() && inbox.jobs.is_empty();
         if inbox.stopped {
             return;
         }

@@ -66,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) quiet_ticks: u64,
     /// After which a reader is given up that does not go on.
     pub(crate) evict_ticks: Option<u64>,
+    /// After which a subscription is asked to leave, and what is taken off that by chance.
+    pub(crate) max_age_ticks: Option<u64>,
     pub(crate) pace: Pace,
     pub(crate) shards: Option<usize>,
     pub(crate) caps: Caps,
@@ -94,6 +96,7 @@ pub(crate) struct Caps {
 /// | [`heartbeat`](Self::heartbeat) | 15 s | 60 ms to 1 hour |
 /// | [`idle_after`](Self::idle_after) | 10 s | 10 ms to 1 day, at most `retain_age` |
 /// | [`evict_after`](Self::evict_after) | never | 10 ms to 1 day |
+/// | [`max_connection_age`](Self::max_connection_age) | none | 1 s to 30 days |
 /// | [`max_connections`](Self::max_connections) | none | 1 to 2^32 - 1 |
 /// | [`max_connections_per_topic`](Self::max_connections_per_topic) | none | 1 to 2^32 - 1 |
 /// | [`max_topics`](Self::max_topics) | none | 1 to 2^32 - 1 |
@@ -123,6 +126,7 @@ pub struct HubBuilder {
     heartbeat: Duration,
     idle_after: Duration,
     evict_after: Option<Duration>,
+    max_connection_age: Option<Duration>,
     shards: Option<usize>,
     caps: Caps,
     by_hand: bool,
@@ -140,6 +144,7 @@ impl HubBuilder {
             heartbeat: Duration::from_secs(15),
             idle_after: Duration::from_secs(10),
             evict_after: None,
+            max_connection_age: None,
             shards: None,
             caps: Caps::default(),
             by_hand: false,
@@ -221,6 +226,14 @@ impl HubBuilder {
         self
     }
 
+    /// Ends a subscription after this long, less up to a tenth by chance: so that connections spread anew over the servers
+    /// behind a balancer. It reads what is there and ends with [`EndReason::Aged`](crate::EndReason::Aged); an SSE client is
+    /// told to come back within 1 to 5 s.
+    pub fn max_connection_age(mut self, age: Duration) -> Self {
+        self.max_connection_age = Some(age);
+        self
+    }
+
     /// Shards of the topic map.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
@@ -274,8 +287,9 @@ impl HubBuilder {
         const MOST: u128 = u32::MAX as u128;
         let cap = |cap: Option<usize>| cap.map_or(1, |cap| cap as u128);
         let evict_after = self.evict_after.map_or(10, MS);
+        let max_age = self.max_connection_age.map_or(1000, MS);
         let per_topic = cap(self.caps.connections_per_topic);
-        let ranges: [(&'static str, u128, u128, u128); 10] = [
+        let ranges: [(&'static str, u128, u128, u128); 11] = [
             ("retain_events", self.retain_events as u128, 1, 1 << 32),
             ("retain_bytes", self.retain_bytes as u128, 1 << 10, 1 << 40),
             ("retain_age", MS(self.retain_age), 10, 30 * 86_400_000),
@@ -283,6 +297,7 @@ impl HubBuilder {
             ("heartbeat", MS(self.heartbeat), 60, 3_600_000),
             ("idle_after", MS(self.idle_after), 10, 86_400_000),
             ("evict_after", evict_after, 10, 86_400_000),
+            ("max_connection_age", max_age, 1000, 30 * 86_400_000),
             ("max_connections", cap(self.caps.connections), 1, MOST),
             ("max_connections_per_topic", per_topic, 1, MOST),
             ("max_topics", cap(self.caps.topics), 1, MOST),
@@ -335,6 +350,7 @@ impl HubBuilder {
             // See `clock`: a third of the interval, rounded down so that the sum stays within it.
             quiet_ticks: (ticks(self.heartbeat) / 3).max(1),
             evict_ticks: self.evict_after.map(ticks),
+            max_age_ticks: self.max_connection_age.map(ticks),
             pace,
             shards: self.shards,
             caps: self.caps,

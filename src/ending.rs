@@ -47,6 +47,10 @@ pub enum EndReason {
     Requested,
     /// It took no event for the hub's [`evict_after`](crate::HubBuilder::evict_after), while its topic moved on.
     Evicted,
+    /// The hub is [drained](crate::Hub::drain).
+    Drained,
+    /// It was there for the hub's [`max_connection_age`](crate::HubBuilder::max_connection_age).
+    Aged,
 }
 
 impl EndReason {
@@ -58,6 +62,8 @@ impl EndReason {
             Self::Unregistered => 4,
             Self::Requested => 5,
             Self::Evicted => 6,
+            Self::Drained => 7,
+            Self::Aged => 8,
         }
     }
 
@@ -69,6 +75,8 @@ impl EndReason {
             4 => Some(Self::Unregistered),
             5 => Some(Self::Requested),
             6 => Some(Self::Evicted),
+            7 => Some(Self::Drained),
+            8 => Some(Self::Aged),
             _ => None,
         }
     }
@@ -83,6 +91,8 @@ impl EndReason {
             Self::Unregistered => "this connection was unregistered",
             Self::Requested => "this connection was ended by the server",
             Self::Evicted => "this connection stood still for too long",
+            Self::Drained => "this server is going away",
+            Self::Aged => "this connection is to be made anew",
         }
     }
 }
@@ -176,6 +186,7 @@ impl EndHandle {
     }
 
     /// Puts another owner's spot in. The caller looks at the reason next (E2).
+    #[cfg(any(fanfare_loom, all(feature = "reactor", unix, not(fanfare_tasks))))]
     pub(crate) fn move_to(&self, spot: HostArc<dyn Spot>) {
         self.put(Some(spot));
     }

@@ -8,8 +8,10 @@ use std::any::Any;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::time::Duration;
 
 use crate::config::{Config, HubBuilder};
+use crate::drain::{self, Drain};
 use crate::encode::{EncodeError, encode};
 use crate::error::{PublishError, SubscribeError};
 use crate::event::{Event, Payload};
@@ -564,6 +566,46 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         self.inner.closed.load(Ordering::Acquire)
     }
 
+    /// Ends all subscriptions over a time, and then the hub: before a server is stopped.
+    ///
+    /// From now on nobody is taken in ([`SubscribeError::Draining`]); publishing goes on. The subscriptions are asked to leave one
+    /// after the other, spread over four fifths of `within`: each reads what is there and ends, with
+    /// [`EndReason::Drained`](crate::EndReason::Drained). An SSE client is told to come back after 1 to 5 s, by chance. What is left at the deadline
+    /// is cut: the hub is closed, and readers end when they have read to its end. `within` is at most a day. With axum,
+    /// whose graceful shutdown waits for streams, drain the hub when the signal comes.
+    ///
+    /// It is under way at once. `None` if it was before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use fanfare::Hub;
+    ///
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// # runtime.block_on(async {
+    /// let hub = Hub::new();
+    /// if let Some(drain) = hub.drain(Duration::from_secs(30)) {
+    ///     let report = drain.await;
+    ///     println!("{} of {} were cut", report.cut, report.subscriptions);
+    /// }
+    /// # });
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn drain(&self, within: Duration) -> Option<Drain> {
+        let shared = &self.inner.shared;
+        if !shared.begin_to_drain() {
+            return None;
+        }
+        let tick = self.config().pace.tick;
+        let ticks = within.min(drain::MOST).as_nanos().div_ceil(tick.as_nanos());
+        let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
+        let hub = HostArc::downgrade(&self.inner);
+        let (drain, job) = drain::begin(hub, shared, shared.clock.refresh(), ticks);
+        shared.clock.employ(job);
+        Some(drain)
+    }
+
     /// Has `f` called for each connection that the hub gives up: those that stood still
     /// ([`HubBuilder::evict_after`]), and those that ended because they lagged. Once for a hub: `false` if there was a
     /// callback before, which stays.
@@ -609,7 +651,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     /// How long a tick of its clock is.
     #[cfg(feature = "_simulate")]
     #[doc(hidden)]
-    pub fn tick(&self) -> std::time::Duration {
+    pub fn tick(&self) -> Duration {
         self.config().pace.tick
     }
 
@@ -652,6 +694,19 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             published: self.inner.shared.published.sum(),
             lagged: self.inner.shared.lagged.sum(),
             evicted: self.inner.shared.evictions.count.sum(),
+        }
+    }
+}
+
+impl<K: Eq + Hash + Send + Sync + 'static> drain::Drained for HostWeak<Inner<K>> {
+    fn topics(&self) -> Vec<Arc<TopicCore>> {
+        let hub = self.upgrade();
+        hub.map(|hub| hub.registry.topics()).unwrap_or_default()
+    }
+
+    fn close(&self) {
+        if let Some(hub) = self.upgrade() {
+            hub.close();
         }
     }
 }

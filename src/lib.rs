@@ -68,6 +68,7 @@ mod topic;
 
 mod clock;
 mod config;
+mod drain;
 mod hub;
 mod interest;
 mod registry;
@@ -115,6 +116,7 @@ pub use broadcasters::{
     ContextBroadcaster, EventBroadcasters,
 };
 pub use config::{ConfigError, HubBuilder};
+pub use drain::{Drain, DrainReport};
 pub use encode::{EncodeError, MAX_NAME_BYTES};
 pub use ending::{EndHandle, EndReason};
 pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};

@@ -24,6 +24,7 @@ use std::fmt;
 
 use crate::clock::{Again, Clock};
 use crate::config::Config;
+use crate::drain::come_back_after;
 use crate::encode::{EncodeError, encode};
 use crate::ending::EndReason;
 use crate::error::{PublishError, SubscribeError};
@@ -41,7 +42,7 @@ use crate::subscribers::Subscribers;
 use crate::subscription::Subscription;
 use crate::sync::epoch::{self, Guard};
 use crate::sync::{
-    Arc, AtomicU32, AtomicU64, AtomicUsize, HostArc, HostAtomicU32, Ordering, fence,
+    Arc, AtomicBool, AtomicU32, AtomicU64, AtomicUsize, HostArc, HostAtomicU32, Ordering, fence,
 };
 use crate::unwind::FirstPanic;
 
@@ -58,6 +59,9 @@ pub(crate) struct Shared {
     /// Subscriptions, and topics, where their number is limited.
     connections: AtomicUsize,
     topics: AtomicUsize,
+    /// Whether the hub takes in nobody any more.
+    draining: AtomicBool,
+    drained_part: HostAtomicU32,
 }
 
 impl Shared {
@@ -72,11 +76,35 @@ impl Shared {
             evictions: Evictions::new(),
             connections: AtomicUsize::new(0),
             topics: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            drained_part: HostAtomicU32::new(0),
         }
+    }
+
+    /// How much of a drain's time is over; see [`WHOLE`](crate::drain::WHOLE).
+    #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
+    pub(crate) fn drained_part(&self) -> u32 {
+        // Relaxed: whoever is asked to leave is woken after the store.
+        self.drained_part.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_drained_part(&self, part: u32) {
+        self.drained_part.store(part, Ordering::Relaxed);
+    }
+
+    /// Takes in nobody any more. `false` if that was so before.
+    pub(crate) fn begin_to_drain(&self) -> bool {
+        // Relaxed: who comes in beside it is asked to leave later.
+        !self.draining.swap(true, Ordering::Relaxed)
     }
 
     /// Takes the place of one more subscription, or tells why there is none.
     pub(crate) fn take_place(&self) -> Result<PlaceOf<'_>, SubscribeError> {
+        // Relaxed: as above.
+        if self.draining.load(Ordering::Relaxed) {
+            let retry_after = come_back_after();
+            return Err(SubscribeError::Draining { retry_after });
+        }
         if let Some(limit) = self.config.caps.connections {
             take_one(&self.connections, limit)
                 .map_err(|connections| SubscribeError::TooManyConnections { limit, connections })?;
@@ -163,7 +191,7 @@ const SOON: u32 = 1;
 
 /// What stands for a tick in a word of 32 bits: two ticks that are the same for it are 2^32 apart, or first ones of a hub.
 #[expect(clippy::cast_possible_truncation, reason = "the low half")]
-const fn stands_for(tick: u64) -> u32 {
+pub(crate) const fn stands_for(tick: u64) -> u32 {
     match tick as u32 {
         UNSCHEDULED | SOON => 2,
         low => low,
@@ -460,6 +488,10 @@ impl TopicCore {
         if let Some(after) = config.evict_ticks {
             self.look_for_stalled(now, after);
         }
+        if config.max_age_ticks.is_some() {
+            let due = |time| ticks_since(time, now) < u64::from(u32::MAX / 2);
+            self.subscribers.ask(|waiter| waiter.ask_if_old(due));
+        }
         if let Some(phase) = phase
             && quiet >= config.quiet_ticks
         {
@@ -530,7 +562,8 @@ impl TopicCore {
 
     /// When the clock has something to do here.
     fn next_visit(&self, now: u64) -> Again {
-        if self.subscribers.has_beat_wanters() {
+        let ages = self.config().max_age_ticks.is_some() && self.subscriber_count() > 0;
+        if ages || self.subscribers.has_beat_wanters() {
             return Again::Soon;
         }
         if !self.log.has_chain() {

@@ -20,6 +20,7 @@ sources! {
     "../../src/broadcaster.rs" broadcaster
     "../../src/clock.rs" clock
     "../../src/config.rs" config
+    "../../src/drain.rs" drain
     "../../src/encode/mod.rs" encode
     "../../src/ending.rs" ending
     "../../src/envelope.rs" envelope
@@ -52,6 +53,7 @@ pub use broadcaster::{
     MAX_CONNECTION_ID_BYTES, ToSse,
 };
 pub use config::{ConfigError, HubBuilder};
+pub use drain::{Drain, DrainReport};
 pub use encode::{EncodeError, MAX_NAME_BYTES};
 pub use ending::{EndHandle, EndReason};
 pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};

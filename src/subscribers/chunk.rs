@@ -77,6 +77,7 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
         self.wants_beat.fetch_and(!bit, Ordering::Relaxed);
         self.beaten.fetch_and(!bit, Ordering::Relaxed);
         waiter.set_passed(0);
+        waiter.clear_standing();
         // AcqRel: the next owner finds it clean. P6
         self.occupied.fetch_and(!bit, Ordering::AcqRel);
         waker
@@ -210,6 +211,32 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
                 f(index, waiter, passed);
             }
         }
+    }
+
+    /// The numbers of the claimed waiters for which `f` holds, as bits.
+    fn which(&self, mut f: impl FnMut(&Waiter) -> bool) -> u64 {
+        // Relaxed: who comes or goes meanwhile is not meant.
+        let mut occupied = self.occupied.load(Ordering::Relaxed);
+        let mut found = 0;
+        while occupied != 0 {
+            let index = occupied.trailing_zeros() as usize;
+            occupied &= occupied - 1;
+            if f(self.waiter(index)) {
+                found |= 1 << index;
+            }
+        }
+        found
+    }
+
+    /// Asks those to leave for whom `f` says so, and moves their wakers out. Tells how many.
+    pub(crate) fn ask(&self, wakers: &mut Wakers, f: impl FnMut(&Waiter) -> bool) -> usize {
+        let asked = self.which(f);
+        if asked != 0 {
+            // AcqRel, and always an RMW: D1 of `drain`. P3
+            let armed = self.armed.fetch_and(!asked, Ordering::AcqRel) & asked;
+            self.take_wakers(armed, wakers);
+        }
+        asked.count_ones() as usize
     }
 
     /// Whether a claimed waiter has noted a place.

@@ -57,6 +57,7 @@ use chunk::{Chunk, Wakers};
 use group::Group;
 pub(crate) use waiter::Waiter;
 
+use crate::ending::EndReason;
 use crate::sync::{Arc, AtomicU64, CowCell, Ordering, fence};
 use crate::unwind::FirstPanic;
 
@@ -82,6 +83,21 @@ pub(crate) struct Seat {
     /// `None`: the topic's first waiter.
     group: Option<Arc<Group>>,
     number: u16,
+}
+
+/// A chunk of a topic: that of the first waiter, or one of a group, by the group's place in the list, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Place {
+    group: usize,
+    chunk: usize,
+}
+
+/// What [`Subscribers::ask_some`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// So many, and where it goes on.
+    Some(usize, Place),
+    NoMore,
 }
 
 /// Names a seat among those of its topic, for as long as it is taken.
@@ -421,6 +437,70 @@ impl Subscribers {
     #[inline]
     pub(crate) fn go_on(&self, seat: &Seat) -> bool {
         self.with_waiter(seat, Waiter::go_on)
+    }
+
+    /// Why the owner is asked to leave, if it is.
+    #[inline]
+    pub(crate) fn asked(&self, seat: &Seat) -> Option<EndReason> {
+        self.with_waiter(seat, Waiter::asked)
+    }
+
+    /// The owner reads for others.
+    #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
+    pub(crate) fn feeds(&self, seat: &Seat) {
+        self.with_waiter(seat, Waiter::feeds);
+    }
+
+    /// The owner is to be asked to leave at a time.
+    pub(crate) fn leaves_at(&self, seat: &Seat, time: u32) {
+        self.with_waiter(seat, |waiter| waiter.leaves_at(time));
+    }
+
+    /// Asks all for whom `f` says so to leave, and wakes them.
+    ///
+    /// # Panics
+    ///
+    /// If a waker panics: after all others were woken.
+    pub(crate) fn ask(&self, f: impl Fn(&Waiter) -> bool) {
+        let mut wake = WakeScan::default();
+        self.first.ask(&mut wake.wakers, &f);
+        wake.run();
+        if let Some(list) = self.list.load_full() {
+            for group in list.iter().flatten() {
+                for (_, chunk) in group.chunks() {
+                    chunk.ask(&mut wake.wakers, &f);
+                    wake.run();
+                }
+            }
+        }
+        wake.finish();
+    }
+
+    /// Asks those of one chunk to leave who read for themselves: the one at `place`, or the next one.
+    pub(crate) fn ask_some(&self, place: Place) -> Asked {
+        let mut wake = WakeScan::default();
+        let by_itself = |waiter: &Waiter| waiter.ask(false);
+        let asked = if place == Place::default() {
+            let next = Place { group: 1, chunk: 0 };
+            Asked::Some(self.first.ask(&mut wake.wakers, by_itself), next)
+        } else {
+            // Places of the list do not shift, though groups retire as their waiters leave.
+            let list = self.list.load_full();
+            let groups = list.iter().flat_map(|list| list.iter().enumerate());
+            let mut chunks = groups
+                .skip(place.group - 1)
+                .filter_map(|(at, group)| Some((at + 1, group.as_deref()?)))
+                .flat_map(|(group, it)| it.chunks().map(move |(chunk, it)| (group, chunk, it)))
+                .skip_while(|&(group, chunk, _)| group == place.group && chunk < place.chunk);
+            chunks.next().map_or(Asked::NoMore, |(group, chunk, it)| {
+                let chunk = chunk + 1;
+                let next = Place { group, chunk };
+                Asked::Some(it.ask(&mut wake.wakers, by_itself), next)
+            })
+        };
+        wake.run();
+        wake.finish();
+        asked
     }
 
     /// Looks for owners that do not go on with what is below `end`: see [`Chunk::suspect`].

@@ -32,7 +32,8 @@
 
 use std::task::Waker;
 
-use crate::sync::{AtomicBool, AtomicU8, AtomicU64, Ordering, ProtocolCell};
+use crate::ending::EndReason;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU64, HostAtomicU32, Ordering, ProtocolCell};
 
 /// The clock looks whether the owner goes on.
 const WATCHED: u8 = 1;
@@ -40,12 +41,20 @@ const WATCHED: u8 = 1;
 const SUSPECT: u8 = 2;
 /// The clock has given the owner up, and counted it out.
 const EVICTED: u8 = 4;
+/// The owner is asked to leave when it has read what is there: the hub is drained.
+const DRAINED: u8 = 8;
+/// The same: it is there for as long as a connection may be.
+const AGED: u8 = 16;
+/// The owner reads for others.
+const FEED: u8 = 32;
 
 #[derive(Debug)]
 pub(crate) struct Waiter {
     lent: AtomicBool,
     /// How the owner stands with the clock: V1 and V2 of `eviction`.
     standing: AtomicU8,
+    /// When the owner is to be asked to leave: what stands for that tick, or 0.
+    leaves_at: HostAtomicU32,
     /// All offsets below were read. 0 while vacant and until the first look: holds everything back.
     passed: AtomicU64,
     waker: ProtocolCell<Option<Waker>>,
@@ -59,6 +68,7 @@ impl Waiter {
         Self {
             lent: AtomicBool::new(false),
             standing: AtomicU8::new(0),
+            leaves_at: HostAtomicU32::new(0),
             passed: AtomicU64::new(0),
             waker: ProtocolCell::new(None),
         }
@@ -125,6 +135,53 @@ impl Waiter {
         self.standing.store(WATCHED, Ordering::Relaxed);
     }
 
+    /// The owner reads for others. W-e
+    #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
+    pub(crate) fn feeds(&self) {
+        self.standing.store(FEED, Ordering::Relaxed);
+    }
+
+    /// The owner is to be asked to leave at a time.
+    pub(crate) fn leaves_at(&self, time: u32) {
+        self.leaves_at.store(time, Ordering::Relaxed);
+    }
+
+    /// The owner has gone.
+    pub(crate) fn clear_standing(&self) {
+        // Most have none. W-e
+        if self.standing.load(Ordering::Relaxed) != 0 {
+            self.standing.store(0, Ordering::Relaxed);
+        }
+        self.leaves_at.store(0, Ordering::Relaxed);
+    }
+
+    /// Asks an owner that reads for itself, or one that reads for others, to leave. Tells whether it was one. W-e
+    pub(crate) fn ask(&self, feed: bool) -> bool {
+        let asked = (self.standing.load(Ordering::Relaxed) & FEED != 0) == feed;
+        if asked {
+            self.standing.fetch_or(DRAINED, Ordering::Relaxed);
+        }
+        asked
+    }
+
+    /// Asks an owner to leave that is there for too long, by `is_due`. Tells whether it did. W-e
+    ///
+    /// Another one may have come in its place meanwhile, and then leaves early.
+    pub(crate) fn ask_if_old(&self, is_due: impl FnOnce(u32) -> bool) -> bool {
+        let time = self.leaves_at.load(Ordering::Relaxed);
+        time != 0 && is_due(time) && self.standing.fetch_or(AGED, Ordering::Relaxed) & AGED == 0
+    }
+
+    /// Why the owner is asked to leave, if it is. W-e
+    #[inline]
+    pub(crate) fn asked(&self) -> Option<EndReason> {
+        match self.standing.load(Ordering::Relaxed) {
+            standing if standing & (DRAINED | AGED) == 0 => None,
+            standing if standing & DRAINED != 0 => Some(EndReason::Drained),
+            _ => Some(EndReason::Aged),
+        }
+    }
+
     /// The owner goes, or reads in another way. Tells whether it was evicted before. W-e
     pub(crate) fn unwatch(&self) -> bool {
         self.standing.swap(0, Ordering::Relaxed) & EVICTED != 0
@@ -133,7 +190,7 @@ impl Waiter {
     /// The owner goes on. Tells whether it was evicted. W-e
     #[inline]
     pub(crate) fn go_on(&self) -> bool {
-        self.standing.load(Ordering::Relaxed) > WATCHED && self.clear_suspicion()
+        self.standing.load(Ordering::Relaxed) & (SUSPECT | EVICTED) != 0 && self.clear_suspicion()
     }
 
     #[cold]
@@ -143,21 +200,23 @@ impl Waiter {
 
     /// The clock looks at an owner that has something to read. `true` if it is suspected from an earlier look. W-e
     pub(crate) fn suspect(&self) -> bool {
-        let seen = self.standing.compare_exchange(
-            WATCHED,
-            WATCHED | SUSPECT,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
-        seen == Err(WATCHED | SUSPECT)
+        let seen = self.standing.load(Ordering::Relaxed);
+        if seen & (WATCHED | SUSPECT) == WATCHED {
+            self.turn(seen, seen | SUSPECT);
+        }
+        seen & (WATCHED | SUSPECT) == WATCHED | SUSPECT
     }
 
     /// The clock gives an owner up, if it is suspected still. Tells whether it did. W-e
     pub(crate) fn evict(&self) -> bool {
-        let suspected = WATCHED | SUSPECT;
-        let evicted = WATCHED | EVICTED;
+        let seen = self.standing.load(Ordering::Relaxed);
+        let suspected = seen & (WATCHED | SUSPECT) == WATCHED | SUSPECT;
+        suspected && self.turn(seen, seen & !SUSPECT | EVICTED)
+    }
+
+    fn turn(&self, seen: u8, next: u8) -> bool {
         self.standing
-            .compare_exchange(suspected, evicted, Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
     }
 

@@ -18,7 +18,7 @@ use futures_core::Stream;
 
 use crate::ending::{EndHandle, EndReason, OwnSeat};
 use crate::envelope::Envelope;
-use crate::error::{SubscribeError, TryRecvError};
+use crate::error::{SubscribeError, TryRecvError, random_below};
 use crate::event_id::EventId;
 use crate::eviction::{Evicted, Tag};
 use crate::frame::Frame;
@@ -29,7 +29,7 @@ use crate::snapshot::{ATTEMPTS, Snapshot, SnapshotError};
 use crate::subscribers::Seat;
 use crate::sync::epoch::{self, Guard};
 use crate::sync::{Arc, HostArc, Ordering, fence};
-use crate::topic::{TopicCore, User, schedule};
+use crate::topic::{TopicCore, User, schedule, stands_for};
 use crate::unwind::FirstPanic;
 
 /// What a subscription yields.
@@ -188,6 +188,12 @@ impl Subscription {
         if this.topic.config().evict_ticks.is_some() {
             this.watched = true;
             this.topic.subscribers.watch(&this.seat);
+            schedule(&this.topic);
+        }
+        if let Some(age) = this.topic.config().max_age_ticks {
+            // Less up to a tenth: those who came together leave apart.
+            let at = this.topic.shared.clock.refresh() + age - random_below(age / 10);
+            this.topic.subscribers.leaves_at(&this.seat, stands_for(at));
             schedule(&this.topic);
         }
         Ok(this)
@@ -506,7 +512,22 @@ impl Subscription {
         if crossed {
             self.passed_segment(guard);
         }
+        if matches!(found, Found::Nothing) && self.leaves() {
+            return Found::Ended;
+        }
         found
+    }
+
+    /// Whether it ends here, where it has read what there is, because it was asked to leave.
+    #[inline]
+    fn leaves(&mut self) -> bool {
+        // Who reads for others sees to them first.
+        let asked = self.topic.subscribers.asked(&self.seat);
+        if let Some(reason) = asked.filter(|_| self.counted) {
+            self.position.state = State::Ended(reason);
+            return true;
+        }
+        false
     }
 
     /// Parks; the caller looks once more.
@@ -602,6 +623,9 @@ impl Subscription {
         if found == Ahead::Nothing {
             // Up to date: an idle log may go.
             self.note_passed();
+            if self.leaves() {
+                return Ahead::Closed;
+            }
         }
         found
     }
@@ -683,6 +707,7 @@ impl Subscription {
             topic: Arc::clone(topic),
         };
         this.position.on_lag = on_lag;
+        topic.subscribers.feeds(&this.seat);
         let guard = epoch::pin();
         this.position.begin(topic, Start::Live, &guard);
         this.note_passed();
@@ -701,6 +726,11 @@ impl Subscription {
 
     pub(crate) fn is_ended(&self) -> bool {
         self.position.state.is_ended()
+    }
+
+    /// Whether those it reads for are asked to leave.
+    pub(crate) fn is_asked_to_leave(&self) -> bool {
+        self.topic.subscribers.asked(&self.seat).is_some()
     }
 
     /// The next offset to read.

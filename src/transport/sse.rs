@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame as BodyFrame};
 
+use crate::drain::come_back_after;
 use crate::ending::EndReason;
 use crate::envelope::Envelope;
 use crate::event_id::EventId;
@@ -422,8 +423,12 @@ fn write_frame(chunk: &mut BytesMut, frame: &Frame, envelope: Option<&Envelope>)
     chunk.extend_from_slice(end);
 }
 
-/// What a client is told last, as a comment.
+/// What a client is told last, as a comment. Those of many that end together are told to come back apart.
 pub(super) fn end_notice(reason: EndReason) -> Bytes {
+    if matches!(reason, EndReason::Drained | EndReason::Aged) {
+        let retry = come_back_after().as_millis();
+        return format!(": {reason}\nretry: {retry}\n\n").into();
+    }
     format!(": {reason}\n\n").into()
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Crowd<S> {
     pub(super) expired: bool,
     /// The tick of the last batch that was more than a sign of life.
     pub(super) last_event: u64,
+    /// Connections that there were when the drain of the hub began.
+    pub(super) to_leave: Option<usize>,
 }
 
 /// A member that a change has moved: its connection must be told.
@@ -221,7 +223,13 @@ impl<S> Crowd<S> {
             queued: false,
             expired: false,
             last_event: now,
+            to_leave: None,
         }
+    }
+
+    /// Connections that read here, in sync or behind.
+    pub(super) fn connections(&self) -> usize {
+        self.members.len() + self.behind
     }
 
     /// The signal was heard: what is published from here on signals again.

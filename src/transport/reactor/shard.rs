@@ -14,11 +14,13 @@
 
 mod behind;
 mod belongings;
+mod leaving;
 mod serving;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::task::Waker;
+use std::time::Duration;
 
 use belongings::{Belongings, let_go};
 use bytes::Bytes;
@@ -70,6 +72,7 @@ pub(super) struct Gone {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
+    pub(super) tick: Duration,
     /// In ticks.
     pub(super) stall: u64,
     /// In ticks.
@@ -84,6 +87,8 @@ enum Timer {
     Stall(Key),
     /// Something must have been published.
     Idle(u64),
+    /// A connection is old at this tick.
+    Age(Key, u64),
 }
 
 /// Makes the signal of a topic that the shard numbers so.
@@ -241,6 +246,9 @@ impl<S: Socket> Shard<S> {
                         self.count_lagged(topic);
                     }
                 }
+            }
+            if streams.is_empty() {
+                self.let_age(key, &subscription);
             }
             subscription.hand_over_count();
             if let Some(crowd) = self.crowd(topic) {

@@ -40,6 +40,7 @@ impl Engine {
             u64::try_from(duration.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u64::MAX)
         };
         let limits = Limits {
+            tick,
             // One more: the first is cut short.
             stall: ticks(builder.stall_timeout) + 1,
             idle: builder.idle_timeout.map(ticks),

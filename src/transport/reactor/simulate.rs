@@ -4,6 +4,7 @@ use std::fmt;
 use std::hint::black_box;
 use std::io::{self, IoSlice};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use smallvec::smallvec;
 
@@ -64,6 +65,7 @@ impl Default for SimulatedShard {
         let inbox = Inbox::new(NoThread);
         let signals = HostArc::clone(&inbox);
         let limits = Limits {
+            tick: Duration::from_millis(100),
             stall: 50,
             idle: None,
             batch_bytes: 64 * 1024,

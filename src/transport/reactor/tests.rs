@@ -130,6 +130,7 @@ impl Rig {
         let signals = HostArc::clone(&inbox);
         let commands = HostArc::clone(&inbox);
         let limits = Limits {
+            tick: Duration::from_millis(100),
             stall: STALL,
             idle: None,
             batch_bytes: 64 * 1024,

@@ -32,6 +32,7 @@ impl<S: Socket> Shard<S> {
                 None => break,
                 Some(Timer::Stall(key)) => self.check_stall(key),
                 Some(Timer::Idle(id)) => self.check_idle(id),
+                Some(Timer::Age(key, due)) => self.check_age(key, due),
             }
         }
         let mut bytes = BYTES_PER_TURN;
@@ -123,6 +124,7 @@ impl<S: Socket> Shard<S> {
                 self.writable(key);
             }
         }
+        self.see_off(topic);
     }
 
     /// Goes on with a topic's walk. Whether it is done.
