@@ -571,7 +571,7 @@ weaken drain-no-rmw 'D1: asks without an RMW of `armed` when nobody is parked' d
 subscribers/chunk.rs :: s/if asked != 0 \{/if asked \& self.armed.load(Ordering::Acquire) != 0 {/
 E
 weaken drain-no-second-look 'D1: no look at the standing after parking' drain_vs_park <<'E'
-subscription/mod.rs :: s/if matches!\(found, Found::Nothing\) && self\.leaves\(\) \{\s*return Found::Ended;\s*\}//
+subscription/mod.rs :: s/Step::Pending => \{\s*if self\.leaves\(\) \{\s*Found::Ended\s*\} else \{\s*Found::Nothing\s*\}\s*\}/Step::Pending => Found::Nothing,/
 subscription/mod.rs :: s/(let mut found = self\.look\(&guard\);)/$1 if matches!(found, Found::Nothing) \&\& self.leaves() { found = Found::Ended; }/
 E
 weaken entry-of-anybody 'B1: an entry is removed whosesoever it is' replace_vs_leave <<'E'

@@ -439,6 +439,15 @@ impl Subscribers {
         self.with_waiter(seat, Waiter::go_on)
     }
 
+    /// Notes that the owner has read all below `offset`, and that is all there is. Tells whether it is asked to leave.
+    #[inline]
+    pub(crate) fn is_up_to_date(&self, seat: &Seat, offset: u64) -> bool {
+        self.with_waiter(seat, |waiter| {
+            waiter.set_passed(offset);
+            waiter.is_asked()
+        })
+    }
+
     /// Why the owner is asked to leave, if it is.
     #[inline]
     pub(crate) fn asked(&self, seat: &Seat) -> Option<EndReason> {

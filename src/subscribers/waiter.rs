@@ -172,13 +172,18 @@ impl Waiter {
         time != 0 && is_due(time) && self.standing.fetch_or(AGED, Ordering::Relaxed) & AGED == 0
     }
 
-    /// Why the owner is asked to leave, if it is. W-e
+    /// Whether the owner is asked to leave. W-e
     #[inline]
+    pub(crate) fn is_asked(&self) -> bool {
+        self.standing.load(Ordering::Relaxed) & (DRAINED | AGED) != 0
+    }
+
+    /// Why the owner is asked to leave, if it is. W-e
     pub(crate) fn asked(&self) -> Option<EndReason> {
         match self.standing.load(Ordering::Relaxed) {
-            standing if standing & (DRAINED | AGED) == 0 => None,
             standing if standing & DRAINED != 0 => Some(EndReason::Drained),
-            _ => Some(EndReason::Aged),
+            standing if standing & AGED != 0 => Some(EndReason::Aged),
+            _ => None,
         }
     }
 

@@ -500,9 +500,11 @@ impl Subscription {
             Step::Frame(frame) => Found::Frame(Frame::clone(&frame)),
             Step::Lagged(missed) => Found::Lagged(position.apply_policy(topic, Some(missed))),
             Step::Pending => {
-                // Up to date: an idle log may go.
-                self.note_passed();
-                Found::Nothing
+                if self.leaves() {
+                    Found::Ended
+                } else {
+                    Found::Nothing
+                }
             }
             Step::Ended => {
                 position.state = State::Ended(EndReason::TopicClosed);
@@ -512,22 +514,29 @@ impl Subscription {
         if crossed {
             self.passed_segment(guard);
         }
-        if matches!(found, Found::Nothing) && self.leaves() {
-            return Found::Ended;
-        }
         found
     }
 
-    /// Whether it ends here, where it has read what there is, because it was asked to leave.
+    /// Notes that it is up to date: an idle log may go. Tells whether it ends here, because it was asked to leave.
     #[inline]
     fn leaves(&mut self) -> bool {
+        if self.held {
+            return false;
+        }
+        let offset = self.position.offset();
+        let subscribers = &self.topic.subscribers;
+        subscribers.is_up_to_date(&self.seat, offset) && self.leaves_as_asked()
+    }
+
+    #[cold]
+    fn leaves_as_asked(&mut self) -> bool {
         // Who reads for others sees to them first.
         let asked = self.topic.subscribers.asked(&self.seat);
-        if let Some(reason) = asked.filter(|_| self.counted) {
+        let reason = asked.filter(|_| self.counted);
+        if let Some(reason) = reason {
             self.position.state = State::Ended(reason);
-            return true;
         }
-        false
+        reason.is_some()
     }
 
     /// Parks; the caller looks once more.
@@ -620,12 +629,8 @@ impl Subscription {
         if crossed {
             self.passed_segment(guard);
         }
-        if found == Ahead::Nothing {
-            // Up to date: an idle log may go.
-            self.note_passed();
-            if self.leaves() {
-                return Ahead::Closed;
-            }
+        if found == Ahead::Nothing && self.leaves() {
+            return Ahead::Closed;
         }
         found
     }
@@ -818,7 +823,9 @@ impl Drop for Subscription {
         if self.counted && self.position.state == State::Ended(EndReason::Lagged) {
             self.count_lagged();
         }
-        self.unwatch();
+        if self.watched || self.extra.is_some() {
+            self.unwatch();
+        }
         let extra = self.extra.take();
         if let Some(extra) = &extra
             && let Some(handle) = &extra.end_handle
