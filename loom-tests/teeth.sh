@@ -172,6 +172,21 @@ E
 weaken offset-load-relaxed 'O7: `Log::oldest_offset`, Acquire → Relaxed' evict_vs_reader release_vs_append <<'E'
 log/mod.rs :: s/(self\.oldest_offset\.load\(Ordering::)Acquire/$1Relaxed/
 E
+weaken control-mark-relaxed 'O11: `Segment::fill`, Release → Relaxed' control_vs_eviction <<'E'
+log/segment.rs :: s/(fetch_or\(CONTROL, Ordering::)Release/$1Relaxed/
+E
+weaken control-evict-relaxed 'O11: `Segment::evict_bytes`, Acquire → Relaxed' control_vs_eviction <<'E'
+log/segment.rs :: s/(fetch_or\(EVICTED, Ordering::)Acquire/$1Relaxed/
+E
+weaken control-no-mark 'a segment has no mark of its control frames' control_vs_eviction <<'E'
+log/segment.rs :: s/self\.bytes\.fetch_or\(CONTROL, Ordering::Release\);//
+E
+weaken control-kept-last 'K1: control frames are kept after `oldest_offset` is raised' control_vs_eviction <<'E'
+log/mod.rs :: s/(        if has_controls \{.*?\n        \}\n)(.*?self\.oldest_offset\.store\(oldest\.first, Ordering::Release\);\n)/$2$1/s
+E
+weaken control-not-late 'K3: a control frame that is filled too late is not kept' control_vs_eviction <<'E'
+log/mod.rs :: s/self\.controls\.keep_late\(offset, &frame, now\);//
+E
 weaken begin-chain-no-fence 'O8: no fence in `begin_chain`' release_vs_append <<'E'
 log/mod.rs :: s/fence\(Ordering::SeqCst\);(\s*self\.link_oldest)/$1/
 E
@@ -229,10 +244,10 @@ weaken hole-stepped-over 'a reader steps over a hole' hole <<'E'
 log/cursor.rs :: s/if index < segment\.limit\(\) \{/if segment.get(index + 1).is_some() { self.cursor.stand(self.cursor.offset + 1, segment); continue; }\n if index < segment.limit() {/
 E
 weaken late-fill-counted 'bytes of an evicted segment are counted' byte_counters <<'E'
-log/segment.rs :: s/\(before & EVICTED == 0\)\.then\(\|\| before \+ bytes\)/Some((before & !EVICTED) + bytes)/
+log/segment.rs :: s/\(before & EVICTED == 0\)\.then\(\|\| \(before & !CONTROL\) \+ bytes\)/Some((before & !(EVICTED | CONTROL)) + bytes)/
 E
 weaken evicted-by-store 'EVICTED set by a load and a store' byte_counters <<'E'
-log/segment.rs :: s/self\.bytes\.fetch_or\(EVICTED, Ordering::Relaxed\) & !EVICTED/{ let b = self.bytes.load(Ordering::Relaxed); self.bytes.store(b | EVICTED, Ordering::Relaxed); b & !EVICTED }/
+log/segment.rs :: s/self\.bytes\.fetch_or\(EVICTED, Ordering::Acquire\)/{ let b = self.bytes.load(Ordering::Acquire); self.bytes.store(b | EVICTED, Ordering::Relaxed); b }/
 E
 weaken end-by-capacity 'a subscriber begins at the end of the tail, not at what is reserved' subscribe_vs_publish <<'E'
 log/cursor.rs :: s/segment\.first\(\) \+ segment\.reserved\(\) as u64, segment/segment.first() + segment.slots() as u64, segment/

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::encode::{DataLine, EncodeError};
+use crate::reader_id::ReaderId;
 
 /// An event to publish: a payload, an optional name, and whether it carries an id.
 ///
@@ -30,6 +31,15 @@ pub struct Event<'a, P> {
     pub(crate) payload: P,
     pub(crate) name: Option<&'a str>,
     pub(crate) with_id: bool,
+    pub(crate) tail: Tail<'a>,
+}
+
+/// What readers choose by. It goes with the event and is written to no client.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tail<'a> {
+    pub(crate) key: Option<&'a str>,
+    pub(crate) sender: Option<ReaderId>,
+    pub(crate) control: bool,
 }
 
 impl<'a, T: Serialize + ?Sized> Event<'a, Json<'a, T>> {
@@ -61,6 +71,7 @@ impl<'a, P> Event<'a, P> {
             payload,
             name: None,
             with_id: true,
+            tail: Tail::default(),
         }
     }
 
@@ -77,6 +88,52 @@ impl<'a, P> Event<'a, P> {
     /// sees this one again if it came later.
     pub fn without_id(mut self) -> Self {
         self.with_id = false;
+        self
+    }
+
+    /// Says what the event is about: of the events of one key that are there at the same time, a reader may want only the
+    /// newest ([`Conflation::ByKey`](crate::Conflation::ByKey)). An empty key is no key.
+    ///
+    /// It is not written to clients. It is checked when the event is published: at most 256 bytes.
+    pub fn key(mut self, key: &'a str) -> Self {
+        self.tail.key = (!key.is_empty()).then_some(key);
+        self
+    }
+
+    /// Makes it a control event, which readers get even if they lag: that a run has finished, that access was revoked, that
+    /// the server drains.
+    ///
+    /// A reader that missed it is told of its lag as ever, then gets the control events of the range that it missed, in order,
+    /// and then goes on. It does not overtake events that are still retained. A topic keeps the newest 32 control events of
+    /// those that left its log, up to 64 KiB in all; one that is larger alone is not kept. Without history they go when all
+    /// readers have passed them, with history at twice the age at which events go.
+    ///
+    /// On the wire nothing tells it from other events.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfare::{Event, Hub, Item};
+    ///
+    /// let hub = Hub::builder().retain_events(1).build()?;
+    /// let mut slow = hub.subscribe("run")?;
+    /// hub.publish("run", Event::text("finished").control())?;
+    /// for number in 0..100 {
+    ///     hub.publish("run", Event::json(&number))?;
+    /// }
+    /// assert!(matches!(slow.try_recv(), Ok(Item::Lagged(_))));
+    /// assert!(matches!(slow.try_recv(), Ok(Item::Frame(frame)) if frame.data() == "finished"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn control(mut self) -> Self {
+        self.tail.control = true;
+        self
+    }
+
+    /// Says who sent the event, for readers that [leave out their own](crate::Subscription::exclude_own). It is not written
+    /// to clients.
+    pub fn sent_by(mut self, reader: ReaderId) -> Self {
+        self.tail.sender = Some(reader);
         self
     }
 }

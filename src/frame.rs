@@ -11,6 +11,8 @@
 //!    ID_SPACE bytes, only with ids       fields_at     data_at └── payload ──────┘
 //! ```
 //!
+//! Behind the block stands the *tail*, which no client gets: the key, and then who sent the event, if it has them.
+//!
 //! **Invariants.** F1: until it is in a log a frame has one owner, who alone writes the id into the space left for
 //! it. F2: after that nothing in it changes.
 
@@ -26,6 +28,7 @@ use triomphe::{Arc as FlatArc, ThinArc};
 
 use crate::encode::{DATA_FIELD, ID_FIELD, ID_SPACE, NAME_FIELD, write_id};
 use crate::event_id::EventId;
+use crate::reader_id::ReaderId;
 use crate::sync::Witness;
 
 /// Where the parts of an encoded event stand, in bytes from the start of its buffer.
@@ -39,25 +42,58 @@ pub(crate) struct Layout {
     pub(crate) data_at: usize,
     /// The payload, if it stands in one piece.
     pub(crate) payload: Option<Range<usize>>,
+    /// What stands behind the block.
+    pub(crate) tail_len: usize,
+    /// Whether the last bytes of the tail say who sent the event.
+    pub(crate) has_sender: bool,
+    pub(crate) control: bool,
 }
 
 /// [`Layout`] as it is kept: what cannot be told from the bytes. Small, for a busy hub holds millions.
-#[derive(Debug)]
-struct Header {
+#[derive(Debug, Clone, Copy)]
+struct Shape {
     /// Where the block begins: at the id, or at what follows the space for one.
     start: u8,
     /// Size of that space.
     fields_at: u8,
     name_len: u16,
-    /// Whether the payload is in several `data:` lines.
-    in_pieces: bool,
+    /// Length of what stands behind the block.
+    tail_len: u16,
+    /// [`IN_PIECES`] and the like.
+    flags: u8,
+}
+
+/// The payload is in several `data:` lines.
+const IN_PIECES: u8 = 1;
+/// The last bytes of the tail say who sent the event.
+const HAS_SENDER: u8 = 1 << 1;
+/// A reader that lags gets it all the same.
+const CONTROL: u8 = 1 << 2;
+
+#[derive(Debug)]
+struct Header {
+    shape: Shape,
     witness: Witness,
 }
 
 impl Header {
+    fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            witness: Witness::new(),
+        }
+    }
+}
+
+impl Shape {
+    #[inline]
+    const fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
     /// Where the first `data:` line begins.
     #[inline]
-    fn data_at(&self) -> usize {
+    fn data_at(self) -> usize {
         let name_line = match usize::from(self.name_len) {
             0 => 0,
             len => NAME_FIELD.len() + len + 1,
@@ -101,15 +137,19 @@ const fn narrow(place: usize) -> u8 {
 impl Frame {
     /// Copies `buffer` into a frame of its own. One allocation.
     pub(crate) fn new(layout: Layout, buffer: &[u8]) -> Self {
-        let header = Header {
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let shape = Shape {
             start: narrow(layout.fields_at),
             fields_at: narrow(layout.fields_at),
             name_len: u16::try_from(layout.name_len).unwrap_or_default(),
-            in_pieces: layout.payload.is_none(),
-            witness: Witness::new(),
+            tail_len: u16::try_from(layout.tail_len).unwrap_or_default(),
+            flags: flag(layout.payload.is_none(), IN_PIECES)
+                | flag(layout.has_sender, HAS_SENDER)
+                | flag(layout.control, CONTROL),
         };
-        debug_assert_eq!(header.data_at(), layout.data_at);
-        let frame = Self(ThinArc::from_header_and_slice(header, buffer));
+        debug_assert_eq!(shape.data_at(), layout.data_at);
+        debug_assert_eq!(usize::from(shape.tail_len), layout.tail_len);
+        let frame = Self::from_shape(shape, buffer);
         debug_assert!(
             layout
                 .payload
@@ -118,10 +158,14 @@ impl Frame {
         frame
     }
 
+    fn from_shape(shape: Shape, buffer: &[u8]) -> Self {
+        Self(ThinArc::from_header_and_slice(Header::new(shape), buffer))
+    }
+
     /// Whether an id can be written into it.
     #[inline]
     pub(crate) fn has_id_space(&self) -> bool {
-        usize::from(self.header().fields_at) == ID_SPACE
+        usize::from(self.shape().fields_at) == ID_SPACE
     }
 
     /// The same event for a topic of a hub whose events have ids, or have none.
@@ -129,31 +173,27 @@ impl Frame {
         if self.has_id_space() == with_id {
             return self.for_another();
         }
-        let header = self.header();
-        let fields = &self.0.slice[usize::from(header.fields_at)..];
+        let shape = *self.shape();
+        let fields = &self.0.slice[usize::from(shape.fields_at)..];
         let fields_at = if with_id { ID_SPACE } else { 0 };
         let mut buffer = vec![b' '; fields_at];
         buffer.extend_from_slice(fields);
-        let header = Header {
+        let shape = Shape {
             start: narrow(fields_at),
             fields_at: narrow(fields_at),
-            name_len: header.name_len,
-            in_pieces: header.in_pieces,
-            witness: Witness::new(),
+            ..shape
         };
-        Self(ThinArc::from_header_and_slice(header, &buffer))
+        Self::from_shape(shape, &buffer)
     }
 
     /// A copy that has no other owner, for another topic.
     fn duplicate(&self) -> Self {
-        let header = Header {
-            start: self.header().fields_at,
-            fields_at: self.header().fields_at,
-            name_len: self.header().name_len,
-            in_pieces: self.header().in_pieces,
-            witness: Witness::new(),
+        let shape = *self.shape();
+        let unstamped = Shape {
+            start: shape.fields_at,
+            ..shape
         };
-        Self(ThinArc::from_header_and_slice(header, &self.0.slice))
+        Self::from_shape(unstamped, &self.0.slice)
     }
 
     /// The same event for another topic: itself, or a copy if it is to carry that topic's id.
@@ -177,31 +217,37 @@ impl Frame {
             };
             if let Some(space) = inner.slice_mut().first_chunk_mut() {
                 let start = write_id(space, id);
-                inner.header_mut().start = narrow(start);
+                inner.header_mut().shape.start = narrow(start);
             }
         });
     }
 
     #[inline]
-    fn header(&self) -> &Header {
+    fn shape(&self) -> &Shape {
         let header = &self.0.header.header;
         header.witness.check();
-        header
+        &header.shape
+    }
+
+    /// Where the block ends and the tail begins.
+    #[inline]
+    fn end(&self) -> usize {
+        self.0.slice.len() - usize::from(self.shape().tail_len)
     }
 
     /// The event as one block of `text/event-stream`, with the empty line that ends it.
     #[must_use]
     #[inline]
     pub fn as_sse(&self) -> &[u8] {
-        &self.0.slice[usize::from(self.header().start)..]
+        &self.0.slice[usize::from(self.shape().start)..self.end()]
     }
 
     /// Where the payload begins in [`as_sse`](Self::as_sse): where a prefix goes. A suffix goes before the last two bytes.
     #[cfg(feature = "http-body")]
     #[inline]
     pub(crate) fn prefix_at(&self) -> usize {
-        let header = self.header();
-        header.data_at() + DATA_FIELD.len() - usize::from(header.start)
+        let shape = self.shape();
+        shape.data_at() + DATA_FIELD.len() - usize::from(shape.start)
     }
 
     /// Length of [`as_sse`](Self::as_sse), in bytes.
@@ -217,15 +263,15 @@ impl Frame {
     #[must_use]
     #[inline]
     pub fn payload(&self) -> Option<&[u8]> {
-        let header = self.header();
+        let shape = self.shape();
         // Between the field's name and the two line breaks that end the line and the block.
-        let at = header.data_at() + DATA_FIELD.len();
-        (!header.in_pieces).then(|| &self.0.slice[at..self.0.slice.len() - 2])
+        let at = shape.data_at() + DATA_FIELD.len();
+        (!shape.has(IN_PIECES)).then(|| &self.0.slice[at..self.end() - 2])
     }
 
     /// Size of the payload as it is written, in bytes: what `max_event_bytes` limits.
     pub(crate) fn data_len(&self) -> usize {
-        self.0.slice.len() - self.header().data_at() - DATA_FIELD.len() - 2
+        self.end() - self.shape().data_at() - DATA_FIELD.len() - 2
     }
 
     /// The payload as a reader sees it: as [`payload`](Self::payload), with a text of several lines joined by LF.
@@ -234,7 +280,7 @@ impl Frame {
         if let Some(payload) = self.payload() {
             return Cow::Borrowed(std::str::from_utf8(payload).unwrap_or_default());
         }
-        let block = &self.0.slice[self.header().data_at()..];
+        let block = &self.0.slice[self.shape().data_at()..self.end()];
         let lines = std::str::from_utf8(block).unwrap_or_default().lines();
         let lines: Vec<_> = lines.filter_map(|l| l.strip_prefix("data: ")).collect();
         Cow::Owned(lines.join("\n"))
@@ -243,19 +289,56 @@ impl Frame {
     /// The name, if the event has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        let header = self.header();
-        if header.name_len == 0 {
+        let shape = self.shape();
+        if shape.name_len == 0 {
             return None;
         }
-        let end = header.data_at() - 1;
-        std::str::from_utf8(&self.0.slice[end - usize::from(header.name_len)..end]).ok()
+        let end = shape.data_at() - 1;
+        std::str::from_utf8(&self.0.slice[end - usize::from(shape.name_len)..end]).ok()
+    }
+
+    /// What the event is about, if [`Event::key`](crate::Event::key) says so. It is no part of [`as_sse`](Self::as_sse).
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        let shape = self.shape();
+        let sender = if shape.has(HAS_SENDER) {
+            ReaderId::LEN
+        } else {
+            0
+        };
+        let key = self.end()..self.0.slice.len() - sender;
+        if key.is_empty() {
+            return None;
+        }
+        std::str::from_utf8(&self.0.slice[key]).ok()
+    }
+
+    /// Whether it is a [control event](crate::Event::control).
+    #[must_use]
+    #[inline]
+    pub fn is_control(&self) -> bool {
+        self.shape().has(CONTROL)
+    }
+
+    /// Who sent the event, if [`Event::sent_by`](crate::Event::sent_by) says so. It is no part of [`as_sse`](Self::as_sse).
+    #[must_use]
+    #[inline]
+    pub fn sender(&self) -> Option<ReaderId> {
+        if !self.shape().has(HAS_SENDER) {
+            return None;
+        }
+        self.0
+            .slice
+            .last_chunk()
+            .copied()
+            .and_then(ReaderId::from_bytes)
     }
 
     /// The id, if the event has one.
     #[must_use]
     pub fn id(&self) -> Option<EventId> {
-        let header = self.header();
-        let line = usize::from(header.start)..usize::from(header.fields_at);
+        let shape = self.shape();
+        let line = usize::from(shape.start)..usize::from(shape.fields_at);
         let id = self.0.slice[line].strip_prefix(ID_FIELD)?;
         std::str::from_utf8(id).ok()?.trim_end().parse().ok()
     }

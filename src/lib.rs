@@ -61,6 +61,7 @@ mod error;
 mod event;
 mod event_id;
 mod frame;
+mod reader_id;
 
 mod log;
 mod subscribers;
@@ -85,6 +86,7 @@ pub mod compat;
 mod router;
 mod user_id;
 
+mod choice;
 mod ending;
 mod eviction;
 mod position;
@@ -115,9 +117,10 @@ pub use broadcasters::{
     A2ABroadcaster, AgUiBroadcaster, AgentRouter, AgentRoutes, AnalyticsBroadcaster,
     ContextBroadcaster, EventBroadcasters,
 };
+pub use choice::Conflation;
 pub use config::{ConfigError, HubBuilder};
 pub use drain::{Drain, DrainReport};
-pub use encode::{EncodeError, MAX_NAME_BYTES};
+pub use encode::{EncodeError, MAX_EVENT_KEY_BYTES, MAX_NAME_BYTES};
 pub use ending::{EndHandle, EndReason};
 pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
 pub use error::{EventError, EventResult, PublishError, SubscribeError, TryRecvError};
@@ -128,6 +131,7 @@ pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use interest::Interest;
 pub use position::{Lag, LagPolicy, Notices};
+pub use reader_id::ReaderId;
 pub use resume::{LastEventId, Resumed};
 pub use router::{EventRouter, MAX_ROUTE_STREAMS, Route, Routed};
 pub use snapshot::{Snapshot, SnapshotError};

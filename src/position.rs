@@ -3,9 +3,12 @@
 //! **Role.** A [`Position`] is what a [`Subscription`](crate::Subscription) and a transport with readers of its own have in
 //! common: a cursor, a lag policy, and how the reader stands.
 
+use std::ops::Range;
+
 use crate::ending::EndReason;
 use crate::event_id::EventId;
-use crate::log::{self, Cursor, Reader, Step};
+use crate::frame::Frame;
+use crate::log::{self, Cursor, Reader, Seen, Step};
 use crate::resume::Resumed;
 use crate::sync::epoch::{self, Guard};
 use crate::topic::TopicCore;
@@ -61,6 +64,14 @@ impl Lag {
     pub fn resumed_after(&self) -> EventId {
         self.resumed_after
     }
+}
+
+/// The control frames of what a reader missed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lost {
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) range: Range<u64>,
+    pub(crate) seen: Seen,
 }
 
 /// Where a subscription begins.
@@ -224,7 +235,11 @@ impl Position {
             LagPolicy::Notify => {}
             LagPolicy::Disconnect => self.state = State::Ended(EndReason::Lagged),
             LagPolicy::SkipToLatest => {
-                let newest = topic.log.end(&epoch::pin()) - 1;
+                let guard = epoch::pin();
+                let mut newest = topic.log.end(&guard) - 1;
+                if topic.log.has_controls() {
+                    newest = self.filled_before(topic, newest, &guard);
+                }
                 let skipped = newest.saturating_sub(self.offset());
                 if skipped > 0 {
                     self.cursor.jump(newest);
@@ -235,6 +250,65 @@ impl Position {
         Lag {
             missed,
             resumed_after: self.id(topic),
+        }
+    }
+
+    /// The first hole before `newest`, or that: what is still to be filled may be a control frame, and is not skipped.
+    #[cold]
+    fn filled_before(&self, topic: &TopicCore, newest: u64, guard: &Guard) -> u64 {
+        let mut cursor = self.cursor.clone();
+        let mut reader = Reader::new(&topic.log, guard, &mut cursor);
+        while reader.offset() < newest && matches!(reader.step(), Step::Frame(_) | Step::Lagged(_))
+        {
+        }
+        reader.offset().min(newest)
+    }
+
+    /// The first offset of what is missing, if something is.
+    #[inline]
+    pub(crate) fn lost_from(&self) -> u64 {
+        match self.state {
+            State::Unknown => log::FIRST_OFFSET,
+            _ => self.offset(),
+        }
+    }
+
+    /// The control frames of what is missing from `from` to where it stands now, in order.
+    #[inline]
+    pub(crate) fn lost_controls(&self, topic: &TopicCore, from: u64, guard: &Guard) -> Lost {
+        if topic.log.has_controls() {
+            self.find_controls(topic, from..self.offset(), guard)
+        } else {
+            Lost::default()
+        }
+    }
+
+    #[cold]
+    fn find_controls(&self, topic: &TopicCore, range: Range<u64>, guard: &Guard) -> Lost {
+        let mut found = Vec::new();
+        if self.on_lag.policy == LagPolicy::SkipToLatest {
+            // Those that were skipped and are retained. First: what is evicted meanwhile is in the list by then.
+            let mut cursor = Cursor::at(range.start.max(topic.log.oldest_offset()));
+            let mut reader = Reader::new(&topic.log, guard, &mut cursor);
+            while reader.offset() < range.end {
+                let offset = reader.offset();
+                match reader.step() {
+                    Step::Frame(frame) if frame.is_control() => {
+                        found.push((offset, Frame::clone(&frame)));
+                    }
+                    Step::Frame(_) | Step::Lagged(_) => {}
+                    Step::Pending | Step::Ended => break,
+                }
+            }
+        }
+        let seen = topic.log.controls.look();
+        found.extend(seen.of(&range));
+        found.sort_by_key(|&(offset, _)| offset);
+        found.dedup_by_key(|&mut (offset, _)| offset);
+        Lost {
+            frames: found.into_iter().map(|(_, frame)| frame).collect(),
+            range,
+            seen,
         }
     }
 

@@ -33,7 +33,7 @@ use crate::event_id::EventId;
 use crate::eviction::{AnyKey, Evictions, GivenUp};
 use crate::frame::Frame;
 use crate::interest::{Interest, Watchers};
-use crate::log::{self, Log};
+use crate::log::{self, Kept, Log};
 use crate::position::Start;
 use crate::resume::LastEventId;
 use crate::snapshot::{Snapshot, SnapshotError};
@@ -566,8 +566,9 @@ impl TopicCore {
         if ages || self.subscribers.has_beat_wanters() {
             return Again::Soon;
         }
+        let controls = self.controls_due(now);
         if !self.log.has_chain() {
-            return Again::Never;
+            return controls.map_or(Again::Never, Again::At);
         }
         let config = self.config();
         // Relaxed: a time.
@@ -588,6 +589,7 @@ impl TopicCore {
             let left = after.saturating_sub(ticks_since(looked, now));
             due = due.min((now + left).saturating_sub(1));
         }
+        due = due.min(controls.unwrap_or(u64::MAX));
         if due < now {
             return Again::Soon;
         }
@@ -602,6 +604,7 @@ impl TopicCore {
         // Relaxed: a time. It may be ahead of the visit's.
         let quiet = now.saturating_sub(self.last_append.load(Ordering::Relaxed));
         if !self.log.has_chain() {
+            self.forget_controls(now, end);
             return quiet;
         }
         let config = self.config();
@@ -615,6 +618,7 @@ impl TopicCore {
         } else if !config.history && quiet >= config.idle_ticks {
             self.log.release(least, &guard);
         }
+        self.forget_controls(now, end);
         // Only what this visit took away: a reader that stays behind must not have the others woken at every visit.
         let now_oldest = self.log.oldest_offset();
         let lost_unread = oldest < now_oldest && least < now_oldest;
@@ -625,6 +629,42 @@ impl TopicCore {
             self.subscribers.wake();
         }
         quiet
+    }
+}
+
+/// The control frames that left the log.
+impl TopicCore {
+    /// Lets those go that nobody needs: with history when they are old, otherwise when all have passed them. `end` is where the
+    /// log ended before this looks at its readers.
+    fn forget_controls(&self, now: u64, end: u64) {
+        if !self.log.controls.any() {
+            return;
+        }
+        if self.config().history {
+            let age = self.controls_age();
+            let over = |kept: &Kept| now.saturating_sub(kept.born) > age;
+            self.log.controls.forget(over);
+        } else {
+            let least = self.subscribers.least_passed(usize::MAX).unwrap_or(0);
+            let least = least.min(end);
+            self.log.controls.forget(|kept| kept.offset < least);
+        }
+    }
+
+    /// When the clock is to look at them again.
+    fn controls_due(&self, now: u64) -> Option<u64> {
+        let oldest = self.log.controls.oldest()?;
+        let due = if self.config().history {
+            oldest.saturating_add(self.controls_age() + 1)
+        } else {
+            now + self.config().idle_ticks
+        };
+        Some(due.max(now + 1))
+    }
+
+    /// For how long they are kept after they were published, with history, in ticks.
+    fn controls_age(&self) -> u64 {
+        self.config().retention.age_ticks.saturating_mul(2)
     }
 }
 

@@ -18,6 +18,7 @@ macro_rules! sources {
 
 sources! {
     "../../src/broadcaster.rs" broadcaster
+    "../../src/choice/mod.rs" choice
     "../../src/clock.rs" clock
     "../../src/config.rs" config
     "../../src/drain.rs" drain
@@ -34,6 +35,7 @@ sources! {
     "../../src/interest.rs" interest
     "../../src/log/mod.rs" log
     "../../src/position.rs" position
+    "../../src/reader_id.rs" reader_id
     "../../src/registry.rs" registry
     "../../src/resume.rs" resume
     "../../src/router.rs" router
@@ -52,9 +54,10 @@ pub use broadcaster::{
     Broadcaster, BroadcasterStats, Connected, ConnectionInfo, GenericBroadcaster,
     MAX_CONNECTION_ID_BYTES, ToSse,
 };
+pub use choice::Conflation;
 pub use config::{ConfigError, HubBuilder};
 pub use drain::{Drain, DrainReport};
-pub use encode::{EncodeError, MAX_NAME_BYTES};
+pub use encode::{EncodeError, MAX_EVENT_KEY_BYTES, MAX_NAME_BYTES};
 pub use ending::{EndHandle, EndReason};
 pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES};
 pub use error::{EventError, EventResult, PublishError, SubscribeError, TryRecvError};
@@ -65,6 +68,7 @@ pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use interest::Interest;
 pub use position::{Lag, LagPolicy, Notices};
+pub use reader_id::ReaderId;
 pub use resume::{LastEventId, Resumed};
 pub use router::{EventRouter, MAX_ROUTE_STREAMS, Route, Routed};
 pub use snapshot::{Snapshot, SnapshotError};

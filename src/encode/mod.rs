@@ -14,6 +14,9 @@ use crate::frame::{Frame, Layout};
 /// Longest event name, in bytes.
 pub const MAX_NAME_BYTES: usize = 256;
 
+/// Longest key of an event, in bytes.
+pub const MAX_EVENT_KEY_BYTES: usize = 256;
+
 /// A thread keeps its encoding buffer between events if it is at most this large, in bytes.
 const KEEP_SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -37,6 +40,14 @@ pub enum EncodeError {
         /// The limit, in bytes.
         limit: usize,
         /// The length of the name, in bytes.
+        len: usize,
+    },
+    /// The key is longer than [`MAX_EVENT_KEY_BYTES`].
+    #[error("event key has {len} bytes; the limit is {limit}")]
+    KeyTooLong {
+        /// The limit, in bytes.
+        limit: usize,
+        /// The length of the key, in bytes.
         len: usize,
     },
     /// The payload is larger than `max_event_bytes` allows.
@@ -79,9 +90,10 @@ pub(crate) fn encode<P: Payload>(
 
 /// One event that goes to several streams, in several forms: serialized once.
 pub(crate) struct Forms {
-    /// The event as it is, and behind it the form that was made last.
+    /// The event as it is, with its tail, and behind it the form that was made last.
     scratch: Vec<u8>,
     bare: Layout,
+    /// Without the tail.
     bare_len: usize,
     /// Size of the payload as it is written: with the fields' names between its lines.
     size: usize,
@@ -93,7 +105,7 @@ impl Forms {
         let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
         scratch.clear();
         let bare = write(event, usize::MAX, false, &mut scratch)?;
-        let bare_len = scratch.len();
+        let bare_len = scratch.len() - bare.tail_len;
         Ok(Self {
             size: bare_len - bare.data_at - DATA_FIELD.len() - 2,
             scratch,
@@ -117,8 +129,9 @@ impl Forms {
             bare_len,
             ..
         } = self;
+        let made_at = *bare_len + bare.tail_len;
         if prefix.is_empty() && suffix.is_empty() && !ids {
-            return Ok(Frame::new(bare.clone(), &scratch[..*bare_len]));
+            return Ok(Frame::new(bare.clone(), &scratch[..made_at]));
         }
         let fields_at = if ids { ID_SPACE } else { 0 };
         let payload_at = bare.data_at + DATA_FIELD.len();
@@ -130,15 +143,17 @@ impl Forms {
                 let at = fields_at + payload_at;
                 at..at + size
             }),
+            ..*bare
         };
-        scratch.truncate(*bare_len);
-        scratch.resize(*bare_len + fields_at, b' ');
+        scratch.truncate(made_at);
+        scratch.resize(made_at + fields_at, b' ');
         scratch.extend_from_within(..payload_at);
         scratch.extend_from_slice(prefix.as_bytes());
         scratch.extend_from_within(payload_at..*bare_len - 2);
         scratch.extend_from_slice(suffix.as_bytes());
         scratch.extend_from_slice(b"\n\n");
-        Ok(Frame::new(layout, &scratch[*bare_len..]))
+        scratch.extend_from_within(*bare_len..made_at);
+        Ok(Frame::new(layout, &scratch[made_at..]))
     }
 }
 
@@ -161,6 +176,7 @@ fn write<P: Payload>(
         payload,
         name,
         with_id,
+        tail,
     } = event;
     let mut layout = Layout::default();
     if ids && with_id {
@@ -174,5 +190,21 @@ fn write<P: Payload>(
     layout.data_at = out.len();
     payload.write(DataLine::new(out, &mut layout, max_bytes))?;
     out.push(b'\n');
+    let end = out.len();
+    if let Some(key) = tail.key {
+        if key.len() > MAX_EVENT_KEY_BYTES {
+            return Err(EncodeError::KeyTooLong {
+                limit: MAX_EVENT_KEY_BYTES,
+                len: key.len(),
+            });
+        }
+        out.extend_from_slice(key.as_bytes());
+    }
+    if let Some(sender) = tail.sender {
+        out.extend_from_slice(&sender.to_bytes());
+        layout.has_sender = true;
+    }
+    layout.tail_len = out.len() - end;
+    layout.control = tail.control;
     Ok(layout)
 }

@@ -49,6 +49,7 @@
 //! | O8 | `evict`, `append` | fence between own write and the look at the other side | `SeqCst` | each other | `release_vs_append` |
 //! | O9 | `begin_evicting`, `end_evicting` | swaps of the flag | `AcqRel` | each other | `evict_vs_evict` |
 //! | O10 | `close`, `is_closed` | store / load of `closed` | Release / Acquire | each other | — (a hint) |
+//! | O11 | `Segment::{fill, evict_bytes}` | RMWs of `bytes` | Release / Acquire | each other: the slot of a control frame | `control_vs_eviction` |
 //!
 //! `loom-tests/TEETH.md` has each of them, and why some weakenings cannot be seen.
 //!
@@ -58,6 +59,7 @@
 //! The chain of segments follows the "unbounded MPMC array queue" family (crossbeam's `SegQueue`, tokio's `mpsc` block
 //! list); what differs is that frames are read by many cursors and leave by retention, not by a pop.
 
+mod controls;
 mod cursor;
 mod segment;
 #[cfg(all(test, not(fanfare_loom)))]
@@ -66,6 +68,8 @@ mod tests;
 use std::cell::Cell;
 use std::ptr::NonNull;
 
+use controls::Controls;
+pub(crate) use controls::{Kept, Known, Seen};
 pub(crate) use cursor::{Cursor, Reader, Step};
 use segment::{Link, MAX_SLOTS_LOG2, SEAL_BYTES, Segment, Thin};
 
@@ -113,6 +117,10 @@ pub(crate) struct Log {
     evicting: AtomicBool,
     /// A hint for those who do not append or read: `close` is through.
     closed: AtomicBool,
+    /// Whether a control frame was ever appended, or is about to be.
+    has_controls: AtomicBool,
+    /// Those that were evicted.
+    pub(crate) controls: Controls,
 }
 
 thread_local! {
@@ -156,6 +164,8 @@ impl Log {
             bytes: AtomicI64::new(0),
             evicting: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            has_controls: AtomicBool::new(false),
+            controls: Controls::new(),
         }
     }
 
@@ -204,6 +214,13 @@ impl Log {
     pub(crate) fn is_closed(&self) -> bool {
         // Acquire: pairs with `close`. O10
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether a control frame was appended below an offset that is known to be handed out.
+    #[inline]
+    pub(crate) fn has_controls(&self) -> bool {
+        // Relaxed: whoever counts the reservation sees what was noted before it. O1
+        self.has_controls.load(Ordering::Relaxed)
     }
 
     /// Whether there is a chain to give back.
@@ -260,6 +277,10 @@ impl Log {
         guard: &Guard,
     ) -> Result<Appended, LogClosed> {
         let mut began_chain = false;
+        if frame.is_control() {
+            // Relaxed: the reservation below publishes it. O1
+            self.has_controls.store(true, Ordering::Relaxed);
+        }
         // A segment that lost the race for its place is used for the next one.
         let mut spare: Option<Box<Segment>> = None;
         loop {
@@ -320,6 +341,7 @@ impl Log {
         if index + 1 == segment.slots() {
             segment.note_last(now);
         }
+        let control = frame.is_control().then(|| frame.clone());
         if let Some(total) = segment.fill(index, frame) {
             // Relaxed: a count.
             self.bytes.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
@@ -327,6 +349,9 @@ impl Log {
                 segment.note_last(now);
                 segment.seal();
             }
+        } else if let Some(frame) = control {
+            let offset = segment.first() + index as u64;
+            self.controls.keep_late(offset, &frame, now);
         }
     }
 
@@ -495,9 +520,13 @@ impl Log {
         // Acquire (O1): what publishers did before they reserved here is passed on by O7. Whoever begins at the oldest offset
         // has that behind it, though it reads no slot of this segment (N1 of `snapshot`).
         let _ = segment.reserved();
-        let bytes = segment.evict_bytes();
+        let (bytes, has_controls) = segment.evict_bytes();
         // Relaxed: a count.
         self.bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
+        if has_controls {
+            // K1 of `controls`: before the offset is raised.
+            self.controls.keep(&segment.controls(), segment.born());
+        }
         // … no cursor follows its address … Release: pairs with the readers' check. O7
         self.oldest_offset.store(oldest.first, Ordering::Release);
         // … and `oldest` does not lead to it. Release: readers reach the next segment's fields through it. O6

@@ -10,7 +10,7 @@
 //!            ┌──┬─────┬──────────┬────────────────────┐
 //!            │S │  0  │ frozen   │ reservations       │   S = sealed; then `frozen` slots count, whatever comes
 //!            └──┴─────┴──────────┴────────────────────┘
-//!  bytes:     bit 63 = EVICTED, below it the bytes of the filled slots
+//!  bytes:     bit 63 = EVICTED, bit 62 = CONTROL: a slot holds a control frame; below them the bytes of the filled slots
 //!  link:      …000 segment or null      base<<2 | 1 vacant      end<<2 | 3 closed
 //! ```
 //!
@@ -48,6 +48,7 @@ const FROZEN_MASK: u64 = 0x7f;
 const COUNT_MASK: u64 = 0xffff_ffff;
 
 const EVICTED: u64 = 1 << 63;
+const CONTROL: u64 = 1 << 62;
 
 /// What a link word says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -361,20 +362,38 @@ impl Segment {
     #[inline]
     pub(crate) fn fill(&self, index: usize, frame: Frame) -> Option<u64> {
         let bytes = frame.retained_bytes();
+        let control = frame.is_control();
         if let Some(slot) = self.slots.get(index) {
             // Release: pairs with the acquire load in `get`. O2
             slot.0.store(frame.into_raw().as_ptr(), Ordering::Release);
         }
+        if control {
+            // Release: whoever evicts and sees the mark sees the slot. O11
+            self.bytes.fetch_or(CONTROL, Ordering::Release);
+        }
         // Relaxed: a count; the EVICTED bit decides in the order of this word alone. O3
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        (before & EVICTED == 0).then(|| before + bytes)
+        (before & EVICTED == 0).then(|| (before & !CONTROL) + bytes)
     }
 
-    /// Marks the bytes as no longer counted and tells how many they were.
+    /// Marks the bytes as no longer counted and tells how many they were, and whether there are control frames: those that are
+    /// not seen by now find the mark.
     #[inline]
-    pub(crate) fn evict_bytes(&self) -> u64 {
-        // Relaxed: see `fill`. O3
-        self.bytes.fetch_or(EVICTED, Ordering::Relaxed) & !EVICTED
+    pub(crate) fn evict_bytes(&self) -> (u64, bool) {
+        // Acquire: the slots of control frames, see `fill`. O3, O11
+        let before = self.bytes.fetch_or(EVICTED, Ordering::Acquire);
+        (before & !(EVICTED | CONTROL), before & CONTROL != 0)
+    }
+
+    /// The control frames that are filled, with their offsets.
+    #[cold]
+    pub(crate) fn controls(&self) -> Vec<(u64, Frame)> {
+        let slots = (0..self.slots()).filter_map(|index| {
+            let frame = self.get(index)?;
+            let offset = self.first + index as u64;
+            frame.is_control().then(|| (offset, Frame::clone(&frame)))
+        });
+        slots.collect()
     }
 
     /// The frame in a slot, if it is filled.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::Subscription;
+use crate::choice::Look;
 #[cfg(feature = "http-body")]
 use crate::envelope::Envelope;
 #[cfg(feature = "http-body")]
@@ -84,11 +85,13 @@ impl<'a> Batch<'a> {
             crossed,
             ..
         } = &mut *self.subscription;
+        let from = position.lost_from();
         let (lag, passed) = position.settle(topic, &self.guard);
         *crossed |= passed;
         self.subscription.count_left(&self.guard);
         if lag.is_some() {
             self.subscription.extra().lag = lag;
+            self.subscription.after_lag(from, &self.guard);
         }
     }
 
@@ -101,7 +104,13 @@ impl<'a> Batch<'a> {
     /// Takes the next frame. `None` at the end of what was published when the batch began.
     pub fn next_frame(&mut self) -> Option<FrameRef<'_>> {
         if self.subscription.position.state == State::Opening {
+            self.subscription.pass_unwanted();
+        }
+        if self.subscription.position.state == State::Opening {
             return self.subscription.next_first().map(FrameRef::of);
+        }
+        if self.subscription.has_choice() && !self.seek() {
+            return None;
         }
         let Subscription {
             topic,
@@ -123,6 +132,37 @@ impl<'a> Batch<'a> {
             }
             _ => None,
         }
+    }
+
+    /// Moves on to the next frame of the batch that is wanted. `false`: there is none.
+    #[cold]
+    fn seek(&mut self) -> bool {
+        let reader = &mut *self.subscription;
+        if reader.position.state != State::Reading || reader.position.left == 0 {
+            return false;
+        }
+        let until = reader.position.offset() + u64::from(reader.position.left);
+        let (found, passed) = reader.seek(&self.guard, until, Look::Item);
+        reader.crossed |= passed;
+        // What was stepped over belongs to the batch.
+        let left = until.saturating_sub(reader.position.offset());
+        reader.position.left = u32::try_from(left).unwrap_or(u32::MAX);
+        found == Ahead::Frame
+    }
+
+    /// Whether its reader does not want all of the topic.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn has_choice(&self) -> bool {
+        self.subscription.has_choice()
+    }
+
+    /// Whether frames come next that stand before those of the log.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn is_opening(&mut self) -> bool {
+        if self.subscription.position.state == State::Opening {
+            self.subscription.pass_unwanted();
+        }
+        self.subscription.position.state == State::Opening
     }
 
     /// What goes around its frames.
@@ -178,6 +218,13 @@ impl<'a> Batch<'a> {
         while let Some(frame) = self.subscription.next_first() {
             count += 1;
             f(frame);
+        }
+        if self.subscription.has_choice() {
+            while let Some(frame) = self.next_frame() {
+                count += 1;
+                f(&frame);
+            }
+            return count;
         }
         let Subscription {
             topic,

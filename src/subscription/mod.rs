@@ -10,20 +10,23 @@ mod batch;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 pub use batch::{Batch, RecvBatch};
 use futures_core::Stream;
 
+use crate::choice::{Choice, Conflation, Look};
 use crate::ending::{EndHandle, EndReason, OwnSeat};
 use crate::envelope::Envelope;
 use crate::error::{SubscribeError, TryRecvError, random_below};
 use crate::event_id::EventId;
 use crate::eviction::{Evicted, Tag};
 use crate::frame::Frame;
-use crate::log::{self, Reader, Step};
+use crate::log::{self, Known, Reader, Step};
 use crate::position::{Ahead, Lag, LagPolicy, Notices, Position, Start, State};
+use crate::reader_id::ReaderId;
 use crate::resume::Resumed;
 use crate::snapshot::{ATTEMPTS, Snapshot, SnapshotError};
 use crate::subscribers::Seat;
@@ -135,12 +138,32 @@ struct Extra {
     /// Frames of its own, which come before those of the log, and the one that was given last.
     first: VecDeque<Frame>,
     given: Option<Frame>,
+    /// What follows them, if that is an end.
+    then: Option<EndReason>,
+    /// Whether they are control frames that were missed, of which the reader may not want all.
+    first_is_lost: bool,
+    /// Whether it wants the first of them.
+    first_is_wanted: bool,
+    /// What was missed, where control frames may come late.
+    missed: Option<Missed>,
     envelope: Option<Envelope>,
     end_handle: Option<EndHandle>,
     tag: Option<HostArc<Tag>>,
+    reader: Option<ReaderId>,
+    /// What it wants of its topic, if not all.
+    choice: Option<Choice>,
     /// What is dropped when the reader is gone.
     kept: Option<Kept>,
 }
+
+/// What a reader missed in its last lags, and what it knows of the control frames that came late there.
+struct Missed {
+    ranges: Vec<Range<u64>>,
+    known: Known,
+}
+
+/// A control frame that is filled after its reader has lagged so many times more is not told to that reader.
+const MISSED_RANGES: usize = 4;
 
 /// What goes with a reader also where another subscription reads for it.
 #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
@@ -216,6 +239,139 @@ impl Subscription {
     pub fn envelope(mut self, envelope: Envelope) -> Self {
         self.extra().envelope = Some(envelope);
         self
+    }
+
+    /// Reads only events of which `filter` says so. Called several times, all of the filters must.
+    ///
+    /// The others are stepped over: they count neither as delivered nor as missed, and wake nobody for longer than the look.
+    /// What is lost by lag was asked about by nobody, and counts as missed whatever it was. A filter runs where the
+    /// subscription is read, once for an event, or once more after a lag; it should be quick. The frames of a
+    /// [snapshot](crate::Hub::subscribe_with_snapshot) are not filtered.
+    ///
+    /// # Panics
+    ///
+    /// If the filter panics, the panic comes out of the read. The next read goes on after the event.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfare::{Event, Hub, Item};
+    ///
+    /// let hub = Hub::new();
+    /// let mut deaths = hub.subscribe("game")?.filter(|frame| frame.name() == Some("death"));
+    /// hub.publish("game", Event::text("a").name("move"))?;
+    /// hub.publish("game", Event::text("b").name("death"))?;
+    /// assert!(matches!(deaths.try_recv(), Ok(Item::Frame(frame)) if frame.data() == "b"));
+    /// assert!(deaths.try_recv().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn filter(mut self, filter: impl Fn(&Frame) -> bool + Send + 'static) -> Self {
+        self.choice().filter(Box::new(filter));
+        self
+    }
+
+    /// Says whose subscription this is, for events that say [who sent them](crate::Event::sent_by). Several subscriptions
+    /// may be of one reader.
+    pub fn reader(mut self, id: ReaderId) -> Self {
+        let extra = self.extra();
+        extra.reader = Some(id);
+        if let Some(choice) = &mut extra.choice
+            && choice.excludes()
+        {
+            choice.exclude(id);
+        }
+        self
+    }
+
+    /// Whose subscription this is: what [`reader`](Self::reader) said, or an id of its own.
+    #[must_use]
+    pub fn reader_id(&mut self) -> ReaderId {
+        *self.extra().reader.get_or_insert_with(ReaderId::unique)
+    }
+
+    /// Leaves out the events that [this reader sent](crate::Event::sent_by). They are stepped over, as those that a
+    /// [`filter`](Self::filter) does not want.
+    pub fn exclude_own(mut self) -> Self {
+        let own = self.reader_id();
+        self.choice().exclude(own);
+        self
+    }
+
+    /// Reads only the newest event of each kind, of those that are there at the same time.
+    ///
+    /// That is: of the events that are visible when the subscription is polled, or a batch begins, it reads of each name or key only
+    /// the newest one, at that one's place; the events before it of the same kind are stepped over. Who reads item by item first
+    /// reads what was visible at the first item, and then looks again. A reader that keeps up reads everything, one that is
+    /// slow reads less. After a lag it begins anew with what is retained. [Control events](crate::Event::control) all pass. Filters come first: what they do not want supersedes
+    /// nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfare::{Conflation, Event, Hub, Item};
+    ///
+    /// let hub = Hub::new();
+    /// let mut prices = hub.subscribe("prices")?.conflate(Conflation::ByKey);
+    /// for (key, price) in [("a", 1), ("b", 2), ("a", 3)] {
+    ///     hub.publish("prices", Event::json(&price).key(key))?;
+    /// }
+    /// let mut read = Vec::new();
+    /// while let Ok(Item::Frame(frame)) = prices.try_recv() {
+    ///     read.push(frame.data().into_owned());
+    /// }
+    /// assert_eq!(read, ["2", "3"]);
+    /// assert_eq!(prices.conflated(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn conflate(mut self, by: Conflation) -> Self {
+        self.choice().conflate(by);
+        self
+    }
+
+    /// How many events were stepped over because a newer one of their kind was there.
+    #[must_use]
+    pub fn conflated(&self) -> u64 {
+        let choice = self.extra.as_ref().and_then(|it| it.choice.as_ref());
+        choice.map_or(0, Choice::conflated)
+    }
+
+    fn choice(&mut self) -> &mut Choice {
+        self.extra().choice.get_or_insert_default()
+    }
+
+    /// Whether it does not want all of its topic.
+    #[inline]
+    pub(crate) fn has_choice(&self) -> bool {
+        matches!(&self.extra, Some(extra) if extra.choice.is_some())
+    }
+
+    /// Moves on to what is wanted of what is visible.
+    #[cold]
+    fn seek(&mut self, guard: &Guard, until: u64, look: Look) -> (Ahead, bool) {
+        self.pass_unwanted();
+        if self.position.state == State::Opening {
+            return (Ahead::Frame, false);
+        }
+        let Self {
+            topic,
+            position,
+            extra,
+            ..
+        } = self;
+        match extra.as_mut().and_then(|it| it.choice.as_mut()) {
+            Some(choice) => choice.seek(topic, position, guard, (look, until)),
+            None => position.peek(topic, guard),
+        }
+    }
+
+    /// [`seek`](Self::seek) among all that is visible.
+    fn seek_visible(&mut self, guard: &Guard, look: Look) -> Ahead {
+        let until = self.topic.log.end(guard);
+        let (found, crossed) = self.seek(guard, until, look);
+        if crossed {
+            self.passed_segment(guard);
+        }
+        found
     }
 
     /// The envelope, for transports of one's own.
@@ -361,20 +517,126 @@ impl Subscription {
     /// The next of the frames that come first.
     #[cold]
     fn pop_first(&mut self) -> Option<Frame> {
-        let Self {
-            position, extra, ..
-        } = self;
-        if position.state != State::Opening {
+        self.pass_unwanted();
+        if self.position.state != State::Opening {
             return None;
         }
-        let first = &mut extra.as_mut()?.first;
-        let frame = first.pop_front();
-        if first.is_empty() {
-            // A snapshot may be large.
-            *first = VecDeque::new();
-            position.state = State::Reading;
-        }
+        let extra = self.extra.as_mut()?;
+        extra.first_is_wanted = false;
+        let frame = extra.first.pop_front();
+        self.end_opening();
         frame
+    }
+
+    /// Goes on with what follows the frames that come first, if they are through.
+    fn end_opening(&mut self) {
+        if let Some(extra) = &mut self.extra
+            && extra.first.is_empty()
+        {
+            // A snapshot may be large.
+            extra.first = VecDeque::new();
+            extra.first_is_lost = false;
+            self.position.state = extra.then.take().map_or(State::Reading, State::Ended);
+        }
+    }
+
+    /// Drops the frames that are not wanted of those that come first, up to one that is.
+    #[cold]
+    fn pass_unwanted(&mut self) {
+        while self.position.state == State::Opening
+            && let Some(extra) = &mut self.extra
+            && extra.first_is_lost
+            && !extra.first_is_wanted
+            && let Some(choice) = &mut extra.choice
+        {
+            // Out of the row before anybody is asked: a filter that panics is not asked again.
+            if let Some(frame) = extra.first.pop_front()
+                && choice.wants(&frame)
+            {
+                extra.first.push_front(frame);
+                extra.first_is_wanted = true;
+            }
+            self.end_opening();
+        }
+    }
+
+    /// Has the control frames of what is missing come next.
+    fn after_lag(&mut self, from: u64, guard: &Guard) {
+        if let Some(extra) = &mut self.extra
+            && let Some(choice) = &mut extra.choice
+        {
+            choice.reset();
+        }
+        if self.topic.log.has_controls() {
+            self.begin_with_lost(from, guard);
+        }
+    }
+
+    #[cold]
+    fn begin_with_lost(&mut self, from: u64, guard: &Guard) {
+        let lost = self.position.lost_controls(&self.topic, from, guard);
+        let then = match self.position.state {
+            State::Ended(reason) => Some(reason),
+            _ => None,
+        };
+        let extra = self.extra();
+        let mut first = VecDeque::new();
+        let known = lost.seen.known;
+        let missed = extra.missed.get_or_insert_with(|| Missed {
+            ranges: Vec::new(),
+            known,
+        });
+        let late = lost.seen.late(missed.known, &missed.ranges);
+        first.extend(late.map(|(_, frame)| frame));
+        first.extend(lost.frames);
+        missed.known = known;
+        if missed.ranges.len() == MISSED_RANGES {
+            missed.ranges.remove(0);
+        }
+        missed.ranges.push(lost.range);
+        if !first.is_empty() {
+            extra.first = first;
+            extra.then = then;
+            extra.first_is_lost = true;
+            self.position.state = State::Opening;
+        }
+    }
+
+    /// Has control frames come next that were filled after they were missed.
+    #[inline]
+    fn see_late(&mut self) {
+        if let Some(extra) = &self.extra
+            && let Some(missed) = &extra.missed
+            && self.topic.log.controls.has_late(missed.known)
+        {
+            self.begin_with_late();
+        }
+    }
+
+    #[cold]
+    fn begin_with_late(&mut self) {
+        let Self {
+            topic,
+            position,
+            extra,
+            ..
+        } = self;
+        if let Some(extra) = extra
+            && position.state == State::Reading
+            && let Some(missed) = &mut extra.missed
+        {
+            let seen = topic.log.controls.look();
+            let late: VecDeque<_> = seen
+                .late(missed.known, &missed.ranges)
+                .map(|(_, frame)| frame)
+                .collect();
+            missed.known = seen.known;
+            if !late.is_empty() {
+                extra.first = late;
+                extra.first_is_lost = true;
+                position.state = State::Opening;
+            }
+        }
     }
 
     /// [`pop_first`](Self::pop_first), to be borrowed until the next one or the end of the batch.
@@ -430,11 +692,7 @@ impl Subscription {
         if self.position.state != State::Opening {
             return VecDeque::new();
         }
-        self.position.state = State::Reading;
-        let extra = self.extra.as_mut();
-        extra
-            .map(|it| std::mem::take(&mut it.first))
-            .unwrap_or_default()
+        std::iter::from_fn(|| self.pop_first()).collect()
     }
 
     #[cfg(feature = "http-body")]
@@ -479,10 +737,21 @@ impl Subscription {
     /// One look, without parking.
     fn look(&mut self, guard: &Guard) -> Found {
         self.see_end();
+        self.see_late();
         if self.position.state == State::Opening
             && let Some(frame) = self.pop_first()
         {
             return Found::Frame(frame);
+        }
+        if self.has_choice()
+            && self.position.state == State::Reading
+            && self.seek_visible(guard, Look::Item) == Ahead::Nothing
+        {
+            return if self.leaves() {
+                Found::Ended
+            } else {
+                Found::Nothing
+            };
         }
         let Self {
             topic, position, ..
@@ -490,7 +759,9 @@ impl Subscription {
         if position.state.is_ended() {
             return Found::Ended;
         }
+        let from = position.lost_from();
         if let Some(lag) = position.unknown_start(topic) {
+            self.after_lag(from, guard);
             return Found::Lagged(lag);
         }
         let mut reader = Reader::new(&topic.log, guard, &mut position.cursor);
@@ -513,6 +784,9 @@ impl Subscription {
         };
         if crossed {
             self.passed_segment(guard);
+        }
+        if matches!(found, Found::Lagged(_)) {
+            self.after_lag(from, guard);
         }
         found
     }
@@ -619,16 +893,40 @@ impl Subscription {
             .end(guard)
             .saturating_sub(self.position.offset());
         self.position.left = u32::try_from(left).unwrap_or(u32::MAX);
+        if self.has_choice() {
+            self.count_chosen();
+        }
+    }
+
+    /// A batch ends where it is not decided yet what is newest.
+    #[cold]
+    fn count_chosen(&mut self) {
+        let choice = self.extra.as_ref().and_then(|it| it.choice.as_ref());
+        let Some(until) = choice.and_then(Choice::until) else {
+            return;
+        };
+        if let Some(left) = until.checked_sub(self.position.offset())
+            && left > 0
+        {
+            let left = u32::try_from(left).unwrap_or(u32::MAX);
+            self.position.left = self.position.left.min(left);
+        }
     }
 
     /// What there is to read, without taking it.
     #[inline]
     fn peek(&mut self, guard: &Guard) -> Ahead {
         self.see_end();
-        let (found, crossed) = self.position.peek(&self.topic, guard);
-        if crossed {
-            self.passed_segment(guard);
-        }
+        self.see_late();
+        let found = if self.has_choice() {
+            self.seek_visible(guard, Look::All)
+        } else {
+            let (found, crossed) = self.position.peek(&self.topic, guard);
+            if crossed {
+                self.passed_segment(guard);
+            }
+            found
+        };
         if found == Ahead::Nothing && self.leaves() {
             return Ahead::Closed;
         }
@@ -725,7 +1023,7 @@ impl Subscription {
         &self.topic
     }
 
-    pub(crate) fn reader(&mut self) -> (&TopicCore, &mut Position) {
+    pub(crate) fn parts(&mut self) -> (&TopicCore, &mut Position) {
         (&self.topic, &mut self.position)
     }
 
@@ -813,6 +1111,7 @@ impl Extra {
     fn let_go(self, waker: Option<Waker>) {
         let mut panics = FirstPanic::default();
         panics.run(move || drop(waker));
+        panics.run(move || drop(self.choice));
         panics.run(move || drop(self.kept));
         panics.resume();
     }
@@ -820,7 +1119,10 @@ impl Extra {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if self.counted && self.position.state == State::Ended(EndReason::Lagged) {
+        let then = self.extra.as_ref().and_then(|it| it.then);
+        let lagged = then == Some(EndReason::Lagged)
+            || self.position.state == State::Ended(EndReason::Lagged);
+        if self.counted && lagged {
             self.count_lagged();
         }
         if self.watched || self.extra.is_some() {

@@ -17,6 +17,7 @@ use axum_core::response::Response;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
+use super::reactor::serves;
 use super::sse::{Sse, SseBody};
 use crate::sync::{HostArc, HostWeak, Mutex, PoisonError};
 
@@ -47,10 +48,13 @@ pub(super) fn response(sse: Sse) -> Response {
     response
 }
 
-/// Takes the stream out of a response that still has it. What is left of the response has an empty body.
+/// Takes the stream out of a response that still has it, if a reactor serves such a stream. What is left of the response has
+/// an empty body then.
 pub(super) fn take_stream(response: &mut Response) -> Option<Sse> {
     let StreamSlot(slot) = response.extensions_mut().remove()?;
-    take(&*slot.upgrade()?)
+    let slot = slot.upgrade()?;
+    let mut stream = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    stream.take_if(|sse| serves(sse))
 }
 
 /// A body that becomes the stream's at its first poll.

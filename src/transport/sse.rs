@@ -47,7 +47,8 @@ pub(super) const BLOCK_END: usize = 2;
 /// [`Envelope`] if it has one. After the hub's `heartbeat` of silence an empty comment is sent. Lag is an event named `lag`
 /// with the data `{"missed":N}`, or `{"missed":null}` if nobody can tell, or with [`Notices::Comments`](crate::Notices) a
 /// comment that says so; its id is the one just before the first event that follows, so a client that reconnects then
-/// continues there. Only a comment that is the last thing of a stream ([`LagPolicy::Disconnect`]) has no id: the
+/// continues there. If [control events](crate::Event::control) of what was missed follow it, it has no id: they have their own,
+/// and a client that loses the connection among them is told of the rest once more. Only a comment that is the last thing of a stream ([`LagPolicy::Disconnect`]) has no id: the
 /// client comes back with the id that it has, and [`Subscription::resumed`] tells the server of the gap. If the hub keeps history, the stream begins with an id of its own, so that a client that loses the
 /// connection before its first event misses none. The stream ends when the subscription ends; `EventSource` then
 /// reconnects after its `retry` time. If one of its subscriptions is [ended from outside](crate::EndHandle), the whole stream
@@ -166,6 +167,13 @@ impl Sse {
             last: None,
             ended: false,
         }
+    }
+
+    /// Whether one of its subscriptions does not want all of its topic.
+    #[cfg(feature = "reactor")]
+    pub(super) fn has_choice(&self) -> bool {
+        let mut others = self.others.iter();
+        self.subscription.has_choice() || others.any(Subscription::has_choice)
     }
 
     /// What is sent before the events, the subscription, and those beside it.
@@ -350,7 +358,9 @@ thread_local! {
 /// One chunk of what a batch holds.
 fn gather(mut batch: Batch<'_>, with_ids: bool, on_lag: OnLag) -> Bytes {
     let envelope = batch.wrapped_in().cloned();
-    let shares = batch.lag().is_none() && batch.subscribers() > 1 && envelope.is_none();
+    let chooses = batch.has_choice();
+    let alone = chooses || batch.lag().is_some() || batch.is_opening();
+    let shares = !alone && batch.subscribers() > 1 && envelope.is_none();
     let from = batch.position();
     if shares && let Some(last) = LAST.take() {
         // All that is visible, or as much as fits: what this connection would gather for itself.
@@ -365,10 +375,17 @@ fn gather(mut batch: Batch<'_>, with_ids: bool, on_lag: OnLag) -> Bytes {
     }
     let mut chunk = BytesMut::new();
     if let Some(lag) = batch.lag() {
-        write_lag(&mut chunk, lag, with_ids, on_lag);
+        // Control events that were missed have ids of their own: whoever has not got them must not continue behind them.
+        let with_id = with_ids && !batch.is_opening();
+        write_lag(&mut chunk, lag, with_id, on_lag);
     }
-    let events = batch.end().offset() - from.offset();
-    while chunk.len() < CHUNK_BYTES {
+    // It is not known how many of them are wanted.
+    let events = if chooses {
+        1
+    } else {
+        batch.end().offset() - from.offset()
+    };
+    while chunk.len() < CHUNK_BYTES || batch.is_opening() {
         let Some(frame) = batch.next_frame() else {
             break;
         };

@@ -494,3 +494,26 @@ fn publishing_goes_on_while_reactors_come_and_go() {
     let end = follower.at + 1;
     follower.reach(end);
 }
+
+#[test]
+fn a_reader_that_chooses_is_refused() {
+    let _turn = beside_others();
+    let hub = Hub::new();
+    let rig = Rig::new(1);
+    let subscribe = || hub.subscribe("t").unwrap();
+    for chosen in [
+        subscribe().filter(|_| true),
+        subscribe().exclude_own(),
+        subscribe().conflate(fanfare::Conflation::ByName),
+    ] {
+        let (_client, server) = rig.loopback.pair();
+        let sse = hub.subscribe("other").unwrap().into_sse().with(chosen);
+        let adopted = rig.reactor.adopt(server, HEAD, sse);
+        // Where connections are tasks, they choose.
+        if cfg!(all(unix, not(fanfare_tasks))) {
+            assert!(matches!(adopted, Err(AdoptError::Choice)), "{adopted:?}");
+        } else {
+            assert!(adopted.is_ok());
+        }
+    }
+}

@@ -73,6 +73,14 @@ async fn events(
         .into_sse())
 }
 
+/// Only of what begins with a `w`.
+async fn chosen(State(app): State<App>, Path(topic): Path<String>) -> Result<Sse, StatusCode> {
+    let subscription = app.hub.subscribe(topic.as_str());
+    let subscription = subscription.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let chosen = subscription.filter(|frame| frame.data().starts_with('w'));
+    Ok(chosen.into_sse())
+}
+
 async fn secret(state: State<App>, path: Path<String>, headers: HeaderMap) -> Response {
     if headers.contains_key("authorization") {
         events(state, path, headers).await.into_response()
@@ -162,6 +170,7 @@ fn router(app: App) -> Router {
         .route("/upgrade", get(echo_upgrade))
         .route("/events/{topic}", get(events))
         .route("/task/{topic}", get(events))
+        .route("/chosen/{topic}", get(chosen))
         .route("/secret/{topic}", get(secret))
         .route("/slow/{topic}", get(slow))
         .route("/zipped/{topic}", get(zipped))
@@ -202,7 +211,7 @@ impl Server {
         runtime.spawn(async move {
             let mut server = fanfare::serve(listener, router);
             for route in [
-                "events", "secret", "slow", "zipped", "panics", "replaced", "peer",
+                "events", "secret", "slow", "zipped", "panics", "replaced", "peer", "chosen",
             ] {
                 server = server.stream(format!("/{route}/{{topic}}"));
             }

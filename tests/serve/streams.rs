@@ -187,3 +187,21 @@ fn a_client_that_goes_ends_its_subscription() {
     drop(client);
     eventually("the end of the subscription", || topic.subscribers() == 0);
 }
+
+/// The reactor sends the same to all; who chooses is a task of hyper's.
+#[test]
+fn a_stream_of_a_reader_that_chooses_keeps_its_choice() {
+    let server = Server::start();
+    let mut client = server.connect();
+    let answer = client.get("/chosen/news");
+    assert_eq!(answer.status, 200);
+    assert!(!answer.is_on_reactor(), "{answer:?}");
+    client.until(":");
+    for text in ["unwanted", "wanted"] {
+        server.publish("news", text);
+    }
+    server.app.hub.close();
+    let rest = client.rest();
+    assert!(rest.contains("data: wanted"), "{rest:?}");
+    assert!(!rest.contains("unwanted"), "{rest:?}");
+}

@@ -4,6 +4,7 @@
 mod byte_counters;
 mod close_vs_park;
 mod close_vs_publish;
+mod control_vs_eviction;
 mod drain_vs_park;
 mod end_vs_move;
 mod end_vs_park;

@@ -4,8 +4,10 @@
 //! took a part of it knows which offset it stands at and what is left of the entry in the middle. A [`View`](super::view::View)
 //! is what one connection gets of it: from some entry on, and with its envelope around each payload.
 //!
-//! **Invariant.** B1: an entry is a notice (of lag, or a sign of life) or one frame; notices come first, and the frames
-//! have offsets without gaps. So the place after an entry follows from its number.
+//! **Invariants.**
+//! * B1: an entry is a notice (of lag, or a sign of life), a control frame of what was missed, or one frame; they come in this
+//!   order, and the frames have offsets without gaps. So the place after an entry follows from its number.
+//! * B2: what comes before the frames has no place of its own. Whoever got a part of it gets the rest, whatever happens.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
@@ -30,7 +32,10 @@ pub(super) struct Batch {
     /// Instead of `copied`: one large frame.
     shared: Option<Bytes>,
     entries: Vec<Entry>,
+    /// Notices, which are in no envelope.
     notices: usize,
+    /// Control frames of what was missed.
+    lost: usize,
     /// Where a reader stands before the batch.
     from: u64,
     /// The offset of the first frame.
@@ -104,7 +109,12 @@ impl Batch {
         self.entries.len() > self.notices
     }
 
-    /// How many frames come before an entry.
+    /// How many entries come before the frames that have a place (B2).
+    pub(super) fn ahead(&self) -> usize {
+        self.notices + self.lost
+    }
+
+    /// How many frames come before an entry, with those that were missed.
     pub(super) fn frames_before(&self, entry: usize) -> usize {
         entry.saturating_sub(self.notices)
     }
@@ -132,7 +142,7 @@ impl Batch {
         self.copied.clear();
         self.shared = None;
         self.entries.clear();
-        self.notices = 0;
+        (self.notices, self.lost) = (0, 0);
         (self.from, self.first, self.to) = (offset, offset, offset);
         self.end = None;
     }
@@ -177,16 +187,21 @@ impl Batch {
     ) {
         self.reset(position.offset());
         let guard = epoch::pin();
+        let from = position.lost_from();
         let (lag, _) = position.settle(topic, &guard);
         if let Some(lag) = lag {
-            write_lag(
-                &mut self.copied,
-                lag,
-                topic.config().event_ids,
-                position.on_lag,
-            );
+            let lost = position.lost_controls(topic, from, &guard).frames;
+            // As in a body: they have ids of their own.
+            let with_id = topic.config().event_ids && lost.is_empty();
+            write_lag(&mut self.copied, lag, with_id, position.on_lag);
             self.notices = 1;
             self.end_notice();
+            self.lost = lost.len();
+            for frame in &lost {
+                let payload = self.copied.len() + frame.prefix_at();
+                self.copied.put_slice(frame.as_sse());
+                self.end_entry(payload);
+            }
             self.first = position.offset();
             if position.state.is_ended() {
                 self.end = Some(End::Lagged);
@@ -225,13 +240,13 @@ impl Batch {
     /// The part for a reader that stands at `offset`, if that is a place between two entries of this batch and no
     /// notice is missed by beginning there: how many entries come before it.
     pub(super) fn skip_to(&self, offset: u64) -> Option<usize> {
-        if offset == self.from && (self.notices == 0 || offset < self.first) {
+        if offset == self.from && (self.ahead() == 0 || offset < self.first) {
             return Some(0);
         }
         if offset < self.first || offset >= self.to {
             return None;
         }
-        let before = usize::try_from(offset - self.first).ok()? + self.notices;
+        let before = usize::try_from(offset - self.first).ok()? + self.ahead();
         (before <= self.entries.len()).then_some(before)
     }
 
@@ -244,7 +259,7 @@ impl Batch {
 
     /// The offset after so many entries.
     pub(super) fn offset_after(&self, entries: usize) -> u64 {
-        match entries.checked_sub(self.notices) {
+        match entries.checked_sub(self.ahead()) {
             _ if entries == 0 => self.from,
             None | Some(0) => self.first,
             Some(frames) => self.first + frames as u64,

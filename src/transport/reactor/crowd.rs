@@ -312,7 +312,7 @@ impl<S> Crowd<S> {
                 // Nobody is in sync: those who are behind read for themselves up to where the subscription stands.
                 Readiness::Readable => {
                     self.feed.hold(true);
-                    let (topic, position) = self.feed.reader();
+                    let (topic, position) = self.feed.parts();
                     position.skim(topic);
                     skimmed = true;
                     self.settle();
@@ -340,7 +340,7 @@ impl<S> Crowd<S> {
             Readiness::Readable => {
                 // C4
                 self.feed.hold(true);
-                let (topic, position) = self.feed.reader();
+                let (topic, position) = self.feed.parts();
                 batch.gather(topic, position, u64::MAX, limit);
                 if batch.end() == Some(End::Lagged) {
                     // Those who have lagged end, by this walk. The subscription goes on for those who come.

@@ -182,6 +182,13 @@ pub enum AdoptError {
     /// The reactor was shut down.
     #[error("the reactor is shut down")]
     ShutDown,
+    /// One of the subscriptions [filters](crate::Subscription::filter), [leaves out its
+    /// own](crate::Subscription::exclude_own) or [conflates](crate::Subscription::conflate). The threads of a reactor send the
+    /// same to all connections of a topic; return such a stream as a response, which is a task.
+    #[error(
+        "a subscription of the stream filters, leaves out its own events or conflates; serve it as a response"
+    )]
+    Choice,
     /// The socket refused an option, so it is none that can be served.
     #[error("the socket cannot be set up: {0}")]
     Socket(#[source] io::Error),
@@ -272,7 +279,8 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// [`AdoptError`] if the reactor is shut down or the socket cannot be set up.
+    /// [`AdoptError`] if the reactor is shut down, the socket cannot be set up, or a subscription has a choice that the
+    /// reactor's threads do not serve ([`AdoptError::Choice`]; not where connections are tasks).
     pub fn adopt(
         &self,
         socket: TcpStream,
@@ -296,6 +304,9 @@ impl Reactor {
     ) -> Result<ConnectionId, AdoptError> {
         if self.engine.is_stopped() {
             return Err(AdoptError::ShutDown);
+        }
+        if !serves(&sse) {
+            return Err(AdoptError::Choice);
         }
         SockRef::from(&socket)
             .set_send_buffer_size(self.send_buffer_bytes)
@@ -328,6 +339,11 @@ impl Reactor {
     pub fn shutdown(&self) {
         self.engine.shutdown();
     }
+}
+
+/// Whether a reactor can serve the stream: a shard reads a topic once for all.
+pub(super) fn serves(sse: &Sse) -> bool {
+    cfg!(any(not(unix), fanfare_tasks)) || !sse.has_choice()
 }
 
 /// Ends the sending side before the socket is closed, and reads what is there: a socket that is closed with bytes unread

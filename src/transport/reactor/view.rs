@@ -123,6 +123,14 @@ impl<'a> View<'a> {
             }
         }
         let sent = sent - self.before(entry);
+        if entry < batch.ahead() && (entry, sent) != (self.first, 0) {
+            // B2 of `batch`.
+            return Cut {
+                rest: self.rest_ahead(entry, sent),
+                offset: batch.offset_after(batch.ahead()),
+                end: batch.end().filter(|_| batch.ahead() == batch.entries()),
+            };
+        }
         if sent == 0 {
             // Between two entries.
             return Cut {
@@ -136,6 +144,27 @@ impl<'a> View<'a> {
             offset: batch.offset_after(entry + 1),
             end: batch.end().filter(|_| entry + 1 == batch.entries()),
         }
+    }
+
+    /// What is left of the entries before those that have a place.
+    #[cold]
+    fn rest_ahead(&self, entry: usize, sent: usize) -> Rest {
+        let batch = self.batch;
+        let mut all = BytesMut::new();
+        for entry in entry..batch.ahead() {
+            let (begin, end) = (batch.begin_of(entry), batch.begin_of(entry + 1));
+            let bytes = batch.bytes();
+            let Some((envelope, payload)) = self.envelope.zip(batch.payload_of(entry)) else {
+                all.extend_from_slice(&bytes[begin..end]);
+                continue;
+            };
+            all.extend_from_slice(&bytes[begin..payload]);
+            all.extend_from_slice(envelope.prefix().as_bytes());
+            all.extend_from_slice(&bytes[payload..end - BLOCK_END]);
+            all.extend_from_slice(envelope.suffix().as_bytes());
+            all.extend_from_slice(&bytes[end - BLOCK_END..end]);
+        }
+        Rest::from(all.freeze().slice(sent..))
     }
 
     /// What is left of an entry. A large frame stays shared.

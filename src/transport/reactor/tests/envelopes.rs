@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use http_body::Body as _;
 
 use super::{HEAD, Rig, Sim};
-use crate::{Envelope, Event, Hub, Notices, SseBody, Subscription};
+use crate::{Envelope, Event, Hub, LagPolicy, Notices, SseBody, Subscription};
 
 /// What a body has given so far.
 fn bytes_of(body: &mut SseBody) -> Vec<u8> {
@@ -247,5 +247,61 @@ fn notices_stand_outside_of_envelopes() {
         assert_eq!(received.matches(told).count(), 1, "{received}");
         let expected = String::from_utf8(bytes_of(&mut like)).unwrap();
         assert!(received.ends_with(&expected), "{received}\n{expected}");
+    }
+}
+
+/// However little of them a socket takes at a time, and whoever lagged: the connection or the shard.
+#[test]
+fn control_events_that_were_missed_follow_the_notice() {
+    let policies = [
+        LagPolicy::Notify,
+        LagPolicy::Disconnect,
+        LagPolicy::SkipToLatest,
+    ];
+    for policy in policies {
+        for envelope in [None, Some(answer(1))] {
+            for step in [1, 2, 7, 83, 400, 2_000] {
+                let hub = Hub::builder().retain_events(4).build().unwrap();
+                let subscribe = || {
+                    let subscription = hub.subscribe("t").unwrap().lag_policy(policy);
+                    match &envelope {
+                        Some(envelope) => subscription.envelope(envelope.clone()),
+                        None => subscription,
+                    }
+                };
+                let mut rig = Rig::new();
+                let (slow, sync) = (Sim::with_room(usize::MAX), Sim::with_room(usize::MAX));
+                rig.join(&slow, vec![subscribe()]);
+                rig.join(&sync, vec![subscribe()]);
+                rig.settle();
+                let mut like = body(subscribe());
+                let mut all = HEAD.to_vec();
+                slow.wire().room = 20;
+                for number in 0..1000 {
+                    let text = number.to_string();
+                    let event = Event::text(&text).name("n");
+                    let event = if number % 100 == 7 {
+                        event.control()
+                    } else {
+                        event
+                    };
+                    let _ = hub.publish("t", event).unwrap();
+                    if number == 0 {
+                        rig.settle();
+                        all.extend(bytes_of(&mut like));
+                    }
+                }
+                rig.settle();
+                drip(&mut rig, &slow, step);
+                all.extend(bytes_of(&mut like));
+                let expected = String::from_utf8(all).unwrap();
+                for sim in [&slow, &sync] {
+                    let received = String::from_utf8(sim.wire().received.clone()).unwrap();
+                    assert_eq!(received, expected, "{policy:?}, {step}");
+                    assert_eq!(sim.wire().closed, policy == LagPolicy::Disconnect);
+                }
+                assert!(expected.matches("07").count() >= 8, "{expected}");
+            }
+        }
     }
 }
