@@ -6,6 +6,7 @@
 use crate::ending::EndReason;
 use crate::event_id::EventId;
 use crate::log::{self, Cursor, Reader, Step};
+use crate::observe;
 use crate::resume::Resumed;
 use crate::sync::epoch::{self, Guard};
 use crate::topic::TopicCore;
@@ -232,10 +233,13 @@ impl Position {
                 }
             }
         }
-        Lag {
+        let lag = Lag {
             missed,
             resumed_after: self.id(topic),
-        }
+        };
+        topic.shared.counts.told_lag(missed);
+        observe::lagged(&lag, self.state.is_ended());
+        lag
     }
 
     /// What a batch begins with: the notice of what is missing, if anything is. Tells too whether a segment's end was

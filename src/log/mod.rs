@@ -72,7 +72,7 @@ use segment::{Link, MAX_SLOTS_LOG2, SEAL_BYTES, Segment, Thin};
 use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::sync::epoch::{self, Guard};
-use crate::sync::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, HostAtomicU32, Ordering, fence};
 
 /// Offset of the first frame of a log.
 pub(crate) const FIRST_OFFSET: u64 = 1;
@@ -113,6 +113,8 @@ pub(crate) struct Log {
     evicting: AtomicBool,
     /// A hint for those who do not append or read: `close` is through.
     closed: AtomicBool,
+    /// The topic's note of readers that stood behind the oldest offset. Here it costs no room.
+    pub(crate) lagging: HostAtomicU32,
 }
 
 thread_local! {
@@ -156,6 +158,7 @@ impl Log {
             bytes: AtomicI64::new(0),
             evicting: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            lagging: HostAtomicU32::new(0),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::event_id::EventId;
 use crate::eviction::{Evicted, Tag};
 use crate::frame::Frame;
 use crate::log::{self, Reader, Step};
+use crate::observe;
 use crate::position::{Ahead, Lag, LagPolicy, Notices, Position, Start, State};
 use crate::resume::Resumed;
 use crate::snapshot::{ATTEMPTS, Snapshot, SnapshotError};
@@ -196,6 +197,8 @@ impl Subscription {
             this.topic.subscribers.leaves_at(&this.seat, stands_for(at));
             schedule(&this.topic);
         }
+        this.topic.shared.counts.subscribed();
+        observe::subscribed(this.topic.epoch, this.position.offset());
         Ok(this)
     }
 
@@ -819,6 +822,13 @@ impl Drop for Subscription {
             self.count_lagged();
         }
         self.unwatch();
+        if self.counted {
+            let reason = self.end_reason();
+            if let Some(reason) = reason {
+                self.topic.shared.counts.ended(reason);
+            }
+            observe::left(self.topic.epoch, self.position.offset(), reason);
+        }
         let extra = self.extra.take();
         if let Some(extra) = &extra
             && let Some(handle) = &extra.end_handle
