@@ -118,6 +118,10 @@ try {
   await see("the subscriber chart has data", points, "chart-subs", 10);
   await see("the rate chart shows the burst", () =>
     [...document.querySelectorAll("#chart-rate text")].some((text) => Number(text.textContent) >= 50));
+  await see("the hub works", () => document.getElementById("s-health").dataset.ok === "true"
+    && document.getElementById("s-health").textContent.startsWith("works"));
+  await see("what the hub counts", number, "s-subscribed", 3);
+  await see("who is behind", () => document.querySelectorAll("#s-behind li").length >= 1);
   await see("the topic is in the picker", () => [...document.querySelectorAll("#topic-list button")].some((b) => b.dataset.topic === "machine"));
 
   await page.screenshot({ path: `${shots}.png`, fullPage: true });

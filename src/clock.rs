@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::interest::Watcher;
 use crate::sync::{
-    Arc, AtomicU64, Condvar, HostArc, HostWeak, Mutex, MutexGuard, Ordering, PoisonError,
-    ThreadBuilder, Weak, downgrade, epoch,
+    Arc, AtomicU64, Condvar, HostArc, HostAtomicU64, HostWeak, Mutex, MutexGuard, Ordering,
+    PoisonError, ThreadBuilder, Weak, downgrade, epoch,
 };
 use crate::topic::TopicCore;
 use crate::unwind::FirstPanic;
@@ -100,6 +100,17 @@ impl Again {
     }
 }
 
+/// How the clock's thread goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gait {
+    /// Or nothing needs it to.
+    Goes,
+    /// There is something to do, and the system gave no thread.
+    NoThread,
+    /// Time since it began its last turn.
+    Late(Duration),
+}
+
 #[derive(Debug)]
 pub(crate) struct Clock {
     face: HostArc<Face>,
@@ -127,6 +138,8 @@ struct Face {
     tick_nanos: u64,
     config: Config,
     now: AtomicU64,
+    /// The tick of the thread's last turn, or of its last waking. Beside [`Inbox::asleep`] it tells whether it goes.
+    turned: HostAtomicU64,
     inbox: Mutex<Inbox>,
     called: Condvar,
     /// Of a clock that goes by hand.
@@ -141,6 +154,8 @@ struct Inbox {
     alarms: Vec<(u64, HostWeak<Watcher>)>,
     jobs: Vec<Job>,
     running: bool,
+    /// Whether the thread sleeps until it is called.
+    asleep: bool,
     stopped: bool,
 }
 
@@ -152,6 +167,7 @@ impl Clock {
                 tick_nanos: u64::try_from(config.pace.tick.as_nanos()).unwrap_or(u64::MAX),
                 config,
                 now: AtomicU64::new(0),
+                turned: HostAtomicU64::new(0),
                 inbox: Mutex::default(),
                 called: Condvar::new(),
                 #[cfg(feature = "_simulate")]
@@ -222,6 +238,28 @@ impl Clock {
         self.call(&mut inbox, true);
     }
 
+    /// How the thread goes.
+    pub(crate) fn gait(&self) -> Gait {
+        let face = &self.face;
+        if face.config.by_hand {
+            return Gait::Goes;
+        }
+        let inbox = face.lock();
+        if !inbox.running {
+            let needed =
+                !inbox.arrived.is_empty() || !inbox.alarms.is_empty() || !inbox.jobs.is_empty();
+            return if needed { Gait::NoThread } else { Gait::Goes };
+        }
+        if inbox.asleep {
+            return Gait::Goes;
+        }
+        drop(inbox);
+        // Relaxed: a time.
+        let turned = face.turned.load(Ordering::Relaxed);
+        let late = face.refresh().saturating_sub(turned);
+        Gait::Late(Duration::from_nanos(face.tick_nanos.saturating_mul(late)))
+    }
+
     /// Has the thread look at the inbox if it may be asleep, and starts it if it was never needed.
     fn call(&self, inbox: &mut Inbox, may_sleep: bool) {
         if self.face.config.by_hand {
@@ -233,6 +271,7 @@ impl Clock {
             }
             return;
         }
+        self.face.turned_at(self.face.refresh());
         let face = HostArc::downgrade(&self.face);
         // Without a thread (the system refuses one) the next topic tries again; until then there are no heartbeats and
         // idle logs stay.
@@ -251,6 +290,11 @@ impl Drop for Clock {
 }
 
 impl Face {
+    fn turned_at(&self, now: u64) {
+        // Relaxed: a time.
+        self.turned.store(now, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inbox> {
         // Nothing panics under this lock; were it to happen, the inbox would still be whole.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
@@ -410,9 +454,14 @@ fn run(face: &HostWeak<Face>) {
         }
         if inbox.arrived.is_empty() {
             inbox = if idle {
-                face.called
+                inbox.asleep = true;
+                let mut inbox = face
+                    .called
                     .wait(inbox)
-                    .unwrap_or_else(PoisonError::into_inner)
+                    .unwrap_or_else(PoisonError::into_inner);
+                inbox.asleep = false;
+                face.turned_at(face.refresh());
+                inbox
             } else {
                 face.called
                     .wait_timeout(inbox, pace.tick)
@@ -425,6 +474,7 @@ fn run(face: &HostWeak<Face>) {
         }
         drop(inbox);
         let now = face.refresh();
+        face.turned_at(now);
         face.turn(&mut rounds, now);
     }
 }

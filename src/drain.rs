@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Job;
 use crate::error::random_below;
+use crate::observe;
 use crate::subscribers::{Asked, Place};
 use crate::sync::{Arc, HostArc, Mutex, MutexGuard, PoisonError};
 use crate::topic::{Shared, TopicCore};
@@ -162,11 +163,13 @@ impl<H: Drained> Walk<H> {
             return true;
         }
         FirstPanic::default().run(|| self.hub.close());
-        self.outcome.tell(DrainReport {
+        let report = DrainReport {
             subscriptions: self.subscriptions,
             cut: usize::try_from(left).unwrap_or(usize::MAX),
             took: self.begin.elapsed(),
-        });
+        };
+        observe::drained(&report);
+        self.outcome.tell(report);
         false
     }
 

@@ -25,6 +25,7 @@ use std::time::SystemTime;
 
 use crate::ending::EndReason;
 use crate::event_id::EventId;
+use crate::observe;
 use crate::stats::StripedCounter;
 use crate::subscribers::{SeatId, Waiter};
 use crate::sync::{HostArc, Mutex, MutexGuard, OnceLock, PoisonError, StepMutex, StepMutexGuard};
@@ -198,6 +199,12 @@ impl Evictions {
         tag
     }
 
+    /// What the subscription at a seat is called.
+    pub(crate) fn label(&self, topic: usize, seat: SeatId) -> Option<HostArc<str>> {
+        let tag = self.shard(topic).get(&(topic, seat)).cloned();
+        tag?.label()
+    }
+
     /// The tagged subscription gives up its seat. What it had on it says that it was not evicted, if that is open still.
     pub(crate) fn untag(&self, topic: usize, seat: SeatId, tag: &Tag) {
         let removed = self.shard(topic).remove(&(topic, seat));
@@ -247,6 +254,10 @@ impl Evictions {
             at: SystemTime::now(),
         };
         let mut panics = FirstPanic::default();
+        if reason == EndReason::Evicted {
+            let label = what.label.as_deref();
+            panics.run(|| observe::evicted(topic.epoch, passed, what.behind, label));
+        }
         // The key's clone and drop are user code, and so is the callback.
         panics.run(|| {
             let key = topic.key();

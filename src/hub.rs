@@ -19,11 +19,12 @@ use crate::event_id::EventId;
 use crate::eviction::{AnyKey, Eviction, What};
 use crate::frame::Frame;
 use crate::log;
+use crate::observe::{self, Behind, Health, top};
 use crate::position::Start;
 use crate::registry::Registry;
 use crate::resume::LastEventId;
 use crate::snapshot::{Snapshot, SnapshotError};
-use crate::stats::HubStats;
+use crate::stats::{HubStats, TopicStats};
 use crate::subscription::Subscription;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, HostArc, HostWeak, Ordering, arc_unsized, epoch, fence,
@@ -154,8 +155,10 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     {
         let shared = &self.inner.shared;
         loop {
-            let place = shared.take_place()?;
-            let topic = self.enter(key, User::Subscription)?;
+            let place = shared.take_place().inspect_err(observe::not_subscribed)?;
+            let topic = self
+                .enter(key, User::Subscription)
+                .inspect_err(observe::not_subscribed)?;
             place.take();
             let started = Subscription::start(topic, start);
             if started.is_ok() || self.is_closed() {
@@ -311,7 +314,8 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         P: Payload,
     {
         let config = &self.inner.shared.config;
-        let frame = encode(event, config.max_event_bytes, config.event_ids)?;
+        let frame = encode(event, config.max_event_bytes, config.event_ids)
+            .inspect_err(observe::not_encoded)?;
         self.append(key, frame.len(), Pending::Made(frame))
     }
 
@@ -348,7 +352,8 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         P: Payload,
     {
         let config = &self.inner.shared.config;
-        let frame = encode(event, config.max_event_bytes, config.event_ids)?;
+        let frame = encode(event, config.max_event_bytes, config.event_ids)
+            .inspect_err(observe::not_encoded)?;
         let mut sum = Ok(PublishedMany::default());
         let mut panics = FirstPanic::default();
         for key in keys {
@@ -383,7 +388,8 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         event: Event<'_, P>,
     ) -> Result<PublishedMany, PublishError> {
         let config = &self.inner.shared.config;
-        let frame = encode(event, config.max_event_bytes, config.event_ids)?;
+        let frame = encode(event, config.max_event_bytes, config.event_ids)
+            .inspect_err(observe::not_encoded)?;
         if self.is_closed() {
             return Err(PublishError::Closed);
         }
@@ -459,7 +465,10 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     {
         loop {
             match self.append_once(key, bytes, &mut pending) {
-                Ok(published) => return Ok(published),
+                Ok(published) => {
+                    observe::published(&published);
+                    return Ok(published);
+                }
                 // T4: it was closed alone. The frame is still here.
                 Err(PublishError::Closed) if !self.is_closed() => {
                     self.inner.registry.remove_closed(key);
@@ -539,6 +548,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
                 hub: HostArc::downgrade(inner),
             };
             let shared = HostArc::clone(&inner.shared);
+            observe::topic_made(epoch);
             Ok(arc_unsized!(TopicCore::new(shared, epoch, home) => TopicCore))
         })?;
         // H1: either the closer finds the topic in the map, or this sees that the hub is closed.
@@ -685,16 +695,87 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         self.inner.registry.keys()
     }
 
-    /// What the hub holds and has done.
+    /// What the hub holds and has done. Sums its counters, and locks one shard of the map after the other to count the
+    /// topics; walks over nothing.
     #[must_use]
     pub fn stats(&self) -> HubStats {
-        HubStats {
+        let shared = &self.inner.shared;
+        shared.counts.fill(HubStats {
             topics: self.topics(),
             subscribers: self.subscribers(),
-            published: self.inner.shared.published.sum(),
-            lagged: self.inner.shared.lagged.sum(),
-            evicted: self.inner.shared.evictions.count.sum(),
-        }
+            lagged: shared.lagged.sum(),
+            evicted: shared.evictions.count.sum(),
+            ..HubStats::default()
+        })
+    }
+
+    /// What the topic at `key` holds, if there is one; see [`Topic::stats`].
+    #[must_use]
+    pub fn topic_stats<Q>(&self, key: &Q) -> Option<TopicStats>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        // The look at the readers is not for under the lock.
+        let topic = self.inner.registry.view(key, Arc::clone)?;
+        Some(topic.stats())
+    }
+
+    /// The `n` readers that are the most events behind, the last one first. Those that are up to date are not among them.
+    ///
+    /// For a page that somebody looks at: it walks all topics and all readers.
+    #[must_use]
+    pub fn most_behind(&self, n: usize) -> Vec<Behind<K>> {
+        top::most_behind(&self.inner.registry.topics(), n)
+    }
+
+    /// The `n` readers that hold back the most bytes, the most first. Only where the hub keeps no history: then a topic of few
+    /// readers, or an idle one, keeps what one of its readers has not read, within the limits of retention.
+    ///
+    /// For a page that somebody looks at: it walks all topics and all readers.
+    #[must_use]
+    pub fn most_holding(&self, n: usize) -> Vec<Behind<K>> {
+        top::most_holding(&self.inner.registry.topics(), n)
+    }
+
+    /// Whether fan-out makes progress: the hub is open, its clock goes, and no event that is not there yet holds back those
+    /// behind it.
+    ///
+    /// Such a hole is left by a publisher's thread that the system has taken off its core, or that a debugger holds, between
+    /// two steps of a publish. When it came is not noted; so it is told by the second look that finds it, a
+    /// second after the first or later. Look every few seconds, from one place.
+    ///
+    /// It walks all topics and all readers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfare::{Hub, Problem};
+    ///
+    /// let hub = Hub::new();
+    /// assert!(hub.health().is_ok());
+    /// hub.close();
+    /// assert_eq!(hub.health().problems(), [Problem::Closed]);
+    /// ```
+    pub fn health(&self) -> Health {
+        let inner = &self.inner;
+        let closed = self.is_closed();
+        Health::look(&inner.shared, closed, || inner.registry.topics())
+    }
+
+    /// Tells the recorder of the `metrics` crate what [`stats`](Self::stats) tells: an exporter calls it before each scrape.
+    /// For a process with one hub.
+    ///
+    /// `docs/operating.md` lists the names. What is rare is told when it happens: refusals, and the sizes of gaps.
+    #[cfg(feature = "metrics")]
+    pub fn record_metrics(&self) {
+        observe::record(&self.stats(), None);
+    }
+
+    /// [`record_metrics`](Self::record_metrics), with the label `hub`: for a process with several.
+    #[cfg(feature = "metrics")]
+    pub fn record_metrics_as(&self, hub: &str) {
+        observe::record(&self.stats(), Some(hub));
     }
 }
 
@@ -714,7 +795,9 @@ impl<K: Eq + Hash + Send + Sync + 'static> drain::Drained for HostWeak<Inner<K>>
 impl<K: Eq + Hash> Inner<K> {
     fn close(&self) {
         // Release: pairs with `is_closed`.
-        self.closed.store(true, Ordering::Release);
+        if !self.closed.swap(true, Ordering::Release) {
+            observe::hub_closed(self.shared.subscribers.sum());
+        }
         // H1
         fence(Ordering::SeqCst);
         let mut panics = FirstPanic::default();
@@ -776,12 +859,14 @@ impl Found {
 pub struct PublishedMany {
     topics: usize,
     subscribers: usize,
+    lagging: usize,
 }
 
 impl PublishedMany {
     fn count(&mut self, published: Published) {
         self.topics += usize::from(published.id().is_some());
         self.subscribers += published.subscribers();
+        self.lagging += published.lagging();
     }
 
     /// Topics that got the event: those with subscribers, or all of them if the hub keeps history.
@@ -794,5 +879,11 @@ impl PublishedMany {
     #[must_use]
     pub fn subscribers(&self) -> usize {
         self.subscribers
+    }
+
+    /// Of these, those that were behind the retained logs; see [`Published::lagging`].
+    #[must_use]
+    pub fn lagging(&self) -> usize {
+        self.lagging
     }
 }

@@ -46,6 +46,8 @@
 //! | `tasks` | the reactor on systems other than Unix: a tokio task for each connection |
 //! | `serve` | `serve`: an axum router over HTTP whose streams run on a reactor, in clear text or behind a proxy that ends TLS |
 //! | `protocols` | `protocol`: typed events, each protocol a feature of its own, `ag-ui`, `a2a`, `analytics`, `system`, `context`, `cli`; all of them together: `EventBroadcasters` and the `AgentRouter` |
+//! | `tracing` | events of the `tracing` crate: who came and went, lag, evictions; with TRACE each publish, never a delivery |
+//! | `metrics` | `Hub::record_metrics`: the numbers of `Hub::stats` for an exporter of the `metrics` crate |
 //! | `compat` | `compat`: connections with tokio channels of their own, and what else servers with older code need |
 //!
 //! The core needs no runtime: any executor polls a subscription, and publishing works on any thread. Neither does `reactor`;
@@ -72,6 +74,7 @@ mod config;
 mod drain;
 mod hub;
 mod interest;
+mod observe;
 mod registry;
 mod resume;
 mod snapshot;
@@ -130,12 +133,13 @@ pub use eviction::{Evicted, Eviction};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use interest::Interest;
+pub use observe::{Behind, Health, Holding, Problem};
 pub use position::{Lag, LagPolicy, Notices};
 pub use reader_id::ReaderId;
 pub use resume::{LastEventId, Resumed};
 pub use router::{EventRouter, MAX_ROUTE_STREAMS, Route, Routed};
 pub use snapshot::{Snapshot, SnapshotError};
-pub use stats::HubStats;
+pub use stats::{HubStats, TopicStats};
 pub use subscription::{Batch, Item, Readiness, RecvBatch, Subscription};
 pub use topic::{Published, Topic};
 #[cfg(all(feature = "_simulate", unix, not(fanfare_tasks)))]

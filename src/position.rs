@@ -9,6 +9,7 @@ use crate::ending::EndReason;
 use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::log::{self, Cursor, Reader, Seen, Step};
+use crate::observe;
 use crate::resume::Resumed;
 use crate::sync::epoch::{self, Guard};
 use crate::topic::TopicCore;
@@ -247,10 +248,13 @@ impl Position {
                 }
             }
         }
-        Lag {
+        let lag = Lag {
             missed,
             resumed_after: self.id(topic),
-        }
+        };
+        topic.shared.counts.told_lag(missed);
+        observe::lagged(&lag, self.state.is_ended());
+        lag
     }
 
     /// The first hole before `newest`, or that: what is still to be filled may be a control frame, and is not skipped.

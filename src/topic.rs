@@ -34,10 +34,11 @@ use crate::eviction::{AnyKey, Evictions, GivenUp};
 use crate::frame::Frame;
 use crate::interest::{Interest, Watchers};
 use crate::log::{self, Kept, Log};
+use crate::observe::{self, Holes};
 use crate::position::Start;
 use crate::resume::LastEventId;
 use crate::snapshot::{Snapshot, SnapshotError};
-use crate::stats::StripedCounter;
+use crate::stats::{Counts, StripedCounter, TopicStats};
 use crate::subscribers::Subscribers;
 use crate::subscription::Subscription;
 use crate::sync::epoch::{self, Guard};
@@ -52,7 +53,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) subscribers: StripedCounter,
-    pub(crate) published: StripedCounter,
+    pub(crate) counts: Counts,
+    pub(crate) holes: Holes,
     pub(crate) lagged: StripedCounter,
     pub(crate) watchers: Watchers,
     pub(crate) evictions: Evictions,
@@ -70,7 +72,8 @@ impl Shared {
             config,
             clock: Clock::new(config),
             subscribers: StripedCounter::new(),
-            published: StripedCounter::new(),
+            counts: Counts::new(),
+            holes: Holes::default(),
             lagged: StripedCounter::new(),
             watchers: Watchers::new(),
             evictions: Evictions::new(),
@@ -243,7 +246,9 @@ const SMALL_TOPIC_PLACES: usize = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "publishing to nobody is not an error: it is told here"]
 pub struct Published {
-    subscribers: usize,
+    /// As few bits as a topic's count has.
+    subscribers: u32,
+    lagging: u32,
     id: Option<EventId>,
     bytes: usize,
 }
@@ -252,6 +257,7 @@ impl Published {
     pub(crate) fn to_nobody(bytes: usize) -> Self {
         Self {
             subscribers: 0,
+            lagging: 0,
             id: None,
             bytes,
         }
@@ -260,7 +266,18 @@ impl Published {
     /// Subscribers that the topic had when the event was appended: each gets it, or is told that it missed it.
     #[must_use]
     pub fn subscribers(&self) -> usize {
-        self.subscribers
+        self.subscribers as usize
+    }
+
+    /// Of these, the readers that stood behind the retained log, and will be told of lag, when the hub's clock last visited
+    /// the topic. It costs the publisher one load.
+    ///
+    /// The clock visits a topic in every round, a sixth of the `heartbeat` or less, while it has subscriptions that want
+    /// heartbeats (those of SSE do) and at least every `evict_after` if that is set; otherwise when its events come of age, which may be
+    /// long after. [`Topic::stats`] looks anew.
+    #[must_use]
+    pub fn lagging(&self) -> usize {
+        self.lagging as usize
     }
 
     /// Where the event stands, whether or not the id is sent with it. `None` if the event was not kept: nobody was
@@ -432,9 +449,12 @@ impl TopicCore {
             }
         };
         self.log.retain(&self.config().retention, now, guard);
-        self.shared.published.add(1);
+        self.shared.counts.published(bytes);
         let published = Published {
-            subscribers,
+            #[expect(clippy::cast_possible_truncation, reason = "a count of 32 bits")]
+            subscribers: subscribers as u32,
+            // Relaxed: a count.
+            lagging: self.log.lagging.load(Ordering::Relaxed),
             id: Some(EventId::new(self.epoch, appended.offset)),
             bytes,
         };
@@ -461,6 +481,7 @@ impl TopicCore {
 
     /// Ends this topic alone, and gives up its place.
     fn close_alone(&self) {
+        observe::topic_closed(self.epoch);
         self.close_log();
         // T4: whoever found it closed may have been here first.
         self.home.closing(self);
@@ -555,6 +576,31 @@ impl TopicCore {
         }
     }
 
+    /// Counts the readers that have not read all below `lost`; `least` is what all have.
+    fn count_lagging(&self, least: u64, lost: u64) {
+        let mut lagging = 0;
+        if least < lost {
+            self.subscribers
+                .survey(|_, _, passed| lagging += u32::from(passed < lost));
+        }
+        // Relaxed: the clock's own. Stored only when changed, so that the line stays shared among publishers.
+        if self.log.lagging.load(Ordering::Relaxed) != lagging {
+            self.log.lagging.store(lagging, Ordering::Relaxed);
+        }
+    }
+
+    /// Time since the last event, in ticks.
+    pub(crate) fn quiet_ticks(&self) -> u64 {
+        let now = self.shared.clock.refresh();
+        // Relaxed: a time.
+        now.saturating_sub(self.last_append.load(Ordering::Relaxed))
+    }
+
+    /// Whether what all have read is freed as soon as it is read.
+    pub(crate) fn is_small(&self) -> bool {
+        self.subscribers.least_passed(SMALL_TOPIC_PLACES).is_some()
+    }
+
     /// A copy of its key.
     pub(crate) fn key(&self) -> AnyKey {
         self.home.key()
@@ -605,6 +651,10 @@ impl TopicCore {
         let quiet = now.saturating_sub(self.last_append.load(Ordering::Relaxed));
         if !self.log.has_chain() {
             self.forget_controls(now, end);
+            // Relaxed: the clock's own.
+            if self.log.lagging.load(Ordering::Relaxed) > 0 {
+                self.count_lagging(0, end);
+            }
             return quiet;
         }
         let config = self.config();
@@ -613,6 +663,12 @@ impl TopicCore {
         self.log.evict_aged(age, now, &guard);
         let least = self.subscribers.least_passed(usize::MAX).unwrap_or(0);
         let least = least.min(end);
+        let lost = if quiet > age {
+            end
+        } else {
+            self.log.oldest_offset()
+        };
+        self.count_lagging(least, lost);
         if quiet > age {
             self.log.release(end, &guard);
         } else if !config.history && quiet >= config.idle_ticks {
@@ -740,11 +796,13 @@ pub(crate) fn append_to(topic: &Arc<TopicCore>, frame: Frame) -> Result<Publishe
     drop(guard);
     let wake = topic.subscribers.needs_wake();
     after_append(topic, began_chain, wake);
+    observe::published(&published);
     Ok(published)
 }
 
 impl<H: ?Sized> Drop for TopicCore<H> {
     fn drop(&mut self) {
+        observe::topic_gone(self.epoch);
         if self.shared.config.caps.topics.is_some() {
             // Relaxed: a count.
             self.shared.topics.fetch_sub(1, Ordering::Relaxed);
@@ -799,7 +857,8 @@ impl Topic {
     /// [`PublishError`] if the event cannot be encoded or the topic is closed.
     pub fn publish<P: Payload>(&self, event: Event<'_, P>) -> Result<Published, PublishError> {
         let config = self.0.config();
-        let frame = encode(event, config.max_event_bytes, config.event_ids)?;
+        let frame = encode(event, config.max_event_bytes, config.event_ids)
+            .inspect_err(observe::not_encoded)?;
         Ok(append_to(&self.0, frame)?)
     }
 
@@ -876,8 +935,14 @@ impl Topic {
 
     /// Counts a subscription in (T2: by the handle).
     fn enter(&self) -> Result<Arc<TopicCore>, SubscribeError> {
-        let place = self.0.shared.take_place()?;
-        self.0.try_enter(User::Subscription)?;
+        let place = self
+            .0
+            .shared
+            .take_place()
+            .inspect_err(observe::not_subscribed)?;
+        self.0
+            .try_enter(User::Subscription)
+            .inspect_err(observe::not_subscribed)?;
         place.take();
         // J-b
         fence(Ordering::SeqCst);
@@ -939,6 +1004,27 @@ impl Topic {
     pub fn retained_events(&self) -> u64 {
         let end = self.0.log.end(&epoch::pin());
         end.saturating_sub(self.0.log.oldest_offset())
+    }
+
+    /// What the topic holds, and how its readers stand. Costs a look at each reader.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use fanfare::{Event, Hub};
+    ///
+    /// let hub = Hub::new();
+    /// let news = hub.topic("news")?;
+    /// let subscription = news.subscribe()?;
+    /// news.publish(Event::text("hello"))?;
+    /// let stats = news.stats();
+    /// assert_eq!((stats.subscribers, stats.retained_events, stats.next), (1, 1, 2));
+    /// # drop(subscription);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> TopicStats {
+        self.0.stats()
     }
 
     /// Whether the topic is closed.

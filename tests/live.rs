@@ -576,6 +576,11 @@ async fn stats_count(engine: Engine) {
         stats["uptime_s"].is_number() && stats["rates"]["published_per_s"].is_number(),
         "{stats}"
     );
+    let seen = &stats["seen"];
+    assert_eq!(seen["problems"], serde_json::json!([]), "{stats}");
+    assert!(seen["subscribed"].as_u64() >= Some(2), "{stats}");
+    assert_eq!(seen["missed"], 0, "{stats}");
+    assert!(seen["behind"].is_array() && seen["evictions"].is_array());
     let stats_of_engine = &stats["engine"];
     match engine {
         Engine::Axum => assert_eq!(

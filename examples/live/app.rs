@@ -22,6 +22,9 @@ pub(crate) const MAX_TOPICS: usize = 1024;
 /// Most topics that one answer of `/stats` lists.
 const MAX_LISTED_TOPICS: usize = 50;
 
+/// Most readers that one answer of `/stats` lists, of those behind and of those given up.
+const MAX_LISTED_READERS: usize = 5;
+
 /// A publish stays readable for those who reconnect until one of these is exceeded, per topic.
 const RETAIN_EVENTS: usize = 2048;
 const RETAIN_BYTES: usize = 1024 * 1024;
@@ -66,6 +69,69 @@ pub(crate) struct Stats {
     rss_bytes: Option<u64>,
     /// The topics with the most subscribers, at most 50.
     top: Vec<TopicStats>,
+    seen: Seen,
+}
+
+/// What an operator looks at first.
+#[derive(Debug, Serialize)]
+struct Seen {
+    /// What is wrong; empty if the hub works.
+    problems: Vec<String>,
+    published_bytes: u64,
+    subscribed: u64,
+    lag_notices: u64,
+    missed: u64,
+    lagged: u64,
+    evicted: u64,
+    /// The readers that are the most events behind, at most 5.
+    behind: Vec<ReaderBehind>,
+    /// The last connections that the hub gave up, the newest first, at most 5.
+    evictions: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReaderBehind {
+    topic: String,
+    label: Option<String>,
+    events: u64,
+    missed: u64,
+}
+
+impl Seen {
+    fn of(hub: &Hub) -> Self {
+        let stats = hub.stats();
+        let behind = hub.most_behind(MAX_LISTED_READERS);
+        let evictions = hub.evictions();
+        Self {
+            problems: hub
+                .health()
+                .problems()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            published_bytes: stats.published_bytes,
+            subscribed: stats.subscribed,
+            lag_notices: stats.lag_notices,
+            missed: stats.missed,
+            lagged: stats.lagged,
+            evicted: stats.evicted,
+            behind: behind
+                .into_iter()
+                .map(|it| ReaderBehind {
+                    topic: it.key().clone(),
+                    label: it.label().map(str::to_owned),
+                    events: it.events(),
+                    missed: it.missed(),
+                })
+                .collect(),
+            evictions: evictions
+                .iter()
+                .rev()
+                .take(MAX_LISTED_READERS)
+                .map(ToString::to_string)
+                .collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -182,6 +248,7 @@ impl App {
             engine: self.shared.engine.stats(),
             rss_bytes: crate::machine::resident_bytes(),
             top,
+            seen: Seen::of(&self.hub),
         }
     }
 }

@@ -34,6 +34,7 @@ sources! {
     "../../src/transport/reactor/inbox.rs" inbox
     "../../src/interest.rs" interest
     "../../src/log/mod.rs" log
+    "../../src/observe/mod.rs" observe
     "../../src/position.rs" position
     "../../src/reader_id.rs" reader_id
     "../../src/registry.rs" registry
@@ -67,12 +68,13 @@ pub use eviction::{Evicted, Eviction};
 pub use frame::{Frame, FrameRef};
 pub use hub::{Hub, PublishedMany};
 pub use interest::Interest;
+pub use observe::{Behind, Health, Holding, Problem};
 pub use position::{Lag, LagPolicy, Notices};
 pub use reader_id::ReaderId;
 pub use resume::{LastEventId, Resumed};
 pub use router::{EventRouter, MAX_ROUTE_STREAMS, Route, Routed};
 pub use snapshot::{Snapshot, SnapshotError};
-pub use stats::HubStats;
+pub use stats::{HubStats, TopicStats};
 pub use subscription::{Batch, Item, Readiness, RecvBatch, Subscription};
 pub use topic::{Published, Topic};
 pub use user_id::UserId;

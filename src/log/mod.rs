@@ -76,7 +76,7 @@ use segment::{Link, MAX_SLOTS_LOG2, SEAL_BYTES, Segment, Thin};
 use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::sync::epoch::{self, Guard};
-use crate::sync::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, HostAtomicU32, Ordering, fence};
 
 /// Offset of the first frame of a log.
 pub(crate) const FIRST_OFFSET: u64 = 1;
@@ -121,6 +121,8 @@ pub(crate) struct Log {
     has_controls: AtomicBool,
     /// Those that were evicted.
     pub(crate) controls: Controls,
+    /// The topic's note of readers that stood behind the oldest offset. Here it costs no room.
+    pub(crate) lagging: HostAtomicU32,
 }
 
 thread_local! {
@@ -166,6 +168,7 @@ impl Log {
             closed: AtomicBool::new(false),
             has_controls: AtomicBool::new(false),
             controls: Controls::new(),
+            lagging: HostAtomicU32::new(0),
         }
     }
 

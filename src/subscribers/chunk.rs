@@ -239,6 +239,23 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
         asked.count_ones() as usize
     }
 
+    /// Gives to `f` each claimed waiter that has noted a place and was not given up: its number, whether it is parked, and
+    /// how far it has read.
+    pub(crate) fn survey(&self, mut f: impl FnMut(usize, bool, u64)) {
+        // Acquire: as for `least_passed`. P7
+        let mut occupied = self.occupied.load(Ordering::Acquire);
+        // Relaxed: a look.
+        let armed = self.armed.load(Ordering::Relaxed);
+        while occupied != 0 {
+            let index = occupied.trailing_zeros() as usize;
+            occupied &= occupied - 1;
+            let passed = self.waiter(index).holds();
+            if passed > 0 && passed < u64::MAX {
+                f(index, armed & 1 << index != 0, passed);
+            }
+        }
+    }
+
     /// Whether a claimed waiter has noted a place.
     pub(crate) fn has_reader(&self) -> bool {
         // Acquire: as for `least_passed`. P7

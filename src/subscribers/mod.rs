@@ -101,7 +101,7 @@ pub(crate) enum Asked {
 }
 
 /// Names a seat among those of its topic, for as long as it is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SeatId {
     /// The address of the group, 0 for the first waiter.
     group: usize,
@@ -523,6 +523,23 @@ impl Subscribers {
                     chunk.suspect(end, |number, waiter, passed| {
                         let number = at * chunk::CHUNK_WAITERS + number;
                         f(SeatId::new(group.address(), number), waiter, passed);
+                    });
+                }
+            }
+        }
+    }
+
+    /// Gives each reader to `f`: see [`Chunk::survey`]. Costs a look at each.
+    pub(crate) fn survey(&self, mut f: impl FnMut(SeatId, bool, u64)) {
+        self.first.survey(|number, parked, passed| {
+            f(SeatId::new(0, number), parked, passed);
+        });
+        if let Some(list) = self.list.load_full() {
+            for group in list.iter().flatten() {
+                for (at, chunk) in group.chunks() {
+                    chunk.survey(|number, parked, passed| {
+                        let number = at * chunk::CHUNK_WAITERS + number;
+                        f(SeatId::new(group.address(), number), parked, passed);
                     });
                 }
             }

@@ -25,6 +25,7 @@ use crate::event_id::EventId;
 use crate::eviction::{Evicted, Tag};
 use crate::frame::Frame;
 use crate::log::{self, Known, Reader, Step};
+use crate::observe;
 use crate::position::{Ahead, Lag, LagPolicy, Notices, Position, Start, State};
 use crate::reader_id::ReaderId;
 use crate::resume::Resumed;
@@ -219,6 +220,8 @@ impl Subscription {
             this.topic.subscribers.leaves_at(&this.seat, stands_for(at));
             schedule(&this.topic);
         }
+        this.topic.shared.counts.subscribed();
+        observe::subscribed(this.topic.epoch, this.position.offset());
         Ok(this)
     }
 
@@ -1127,6 +1130,13 @@ impl Drop for Subscription {
         }
         if self.watched || self.extra.is_some() {
             self.unwatch();
+        }
+        if self.counted {
+            let reason = self.end_reason();
+            if let Some(reason) = reason {
+                self.topic.shared.counts.ended(reason);
+            }
+            observe::left(self.topic.epoch, self.position.offset(), reason);
         }
         let extra = self.extra.take();
         if let Some(extra) = &extra
