@@ -498,11 +498,11 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
                 // The closer may be on its way still: nobody waits for it.
                 topic.log.close(&guard);
             }
-            appended.map(|(published, began_chain)| {
+            appended.map(|(published, visit)| {
                 let wake = topic.subscribers.needs_wake();
                 // The topic is held on to only if there is something to do after the lock.
-                let topic = (began_chain || wake).then(|| Arc::clone(topic));
-                (published, began_chain, wake, topic)
+                let topic = (visit || wake).then(|| Arc::clone(topic));
+                (published, visit, wake, topic)
             })
         };
         let mut appended = inner.registry.view(key, &mut append);
@@ -522,9 +522,9 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             }
             return Ok(Published::to_nobody(bytes));
         };
-        let (published, began_chain, wake, topic) = appended?;
+        let (published, visit, wake, topic) = appended?;
         if let Some(topic) = topic {
-            after_append(&topic, began_chain, wake);
+            after_append(&topic, visit, wake);
         }
         Ok(published)
     }

@@ -318,11 +318,11 @@ impl<S> EventRouter<S> {
         fence(Ordering::SeqCst);
         let mut panics = FirstPanic::default();
         let mut routed = Routed::default();
-        for (topic, (published, began_chain)) in topics.iter().zip(landed) {
+        for (topic, (published, visit)) in topics.iter().zip(landed) {
             if let Some(topic) = topic {
                 panics.run(|| {
                     let wake = topic.core().subscribers.is_armed();
-                    after_append(topic.core(), began_chain, wake);
+                    after_append(topic.core(), visit, wake);
                 });
             }
             routed.0.push(published);

@@ -458,7 +458,8 @@ impl TopicCore {
             id: Some(EventId::new(self.epoch, appended.offset)),
             bytes,
         };
-        Ok((published, appended.began_chain))
+        let visit = appended.began_chain || (appended.began_segment && self.waits_for_long());
+        Ok((published, visit))
     }
 
     /// What a reader does when it has passed the end of a segment: a small topic frees what all have read.
@@ -540,6 +541,15 @@ impl TopicCore {
             self.offer_to_go();
         }
         again
+    }
+
+    /// Whether the clock comes at a certain tick only: later than it may have to now.
+    #[cold]
+    fn waits_for_long(&self) -> bool {
+        // U3: pairs with the fence in `visit`.
+        fence(Ordering::SeqCst);
+        // Relaxed: the fence orders it.
+        self.scheduled.load(Ordering::Relaxed) > SOON
     }
 
     /// Whether this is what the clock was to come for. Then it has the topic, and nobody schedules it meanwhile.
@@ -737,8 +747,8 @@ pub(crate) fn schedule(topic: &Arc<TopicCore>) {
 
 /// What follows an append, when the guards are gone: the clock, the collector, the wakes.
 #[inline]
-pub(crate) fn after_append(topic: &Arc<TopicCore>, began_chain: bool, wake: bool) {
-    if began_chain {
+pub(crate) fn after_append(topic: &Arc<TopicCore>, visit: bool, wake: bool) {
+    if visit {
         schedule(topic);
     }
     if wake {
@@ -791,11 +801,11 @@ impl Pending<'_> {
 pub(crate) fn append_to(topic: &Arc<TopicCore>, frame: Frame) -> Result<Published, TopicClosed> {
     let mut guard = epoch::pin();
     let bytes = frame.len();
-    let (published, began_chain) = topic.append(bytes, &mut Pending::Made(frame), &guard)?;
+    let (published, visit) = topic.append(bytes, &mut Pending::Made(frame), &guard)?;
     log::free_retired(&mut guard);
     drop(guard);
     let wake = topic.subscribers.needs_wake();
-    after_append(topic, began_chain, wake);
+    after_append(topic, visit, wake);
     observe::published(&published);
     Ok(published)
 }

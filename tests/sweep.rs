@@ -100,3 +100,25 @@ fn an_idle_topic_gives_its_log_back() {
     assert_eq!(topic.retained_events(), 0);
     assert!(hub.go_on(60 * second) <= 1, "it is left alone");
 }
+
+/// An event that is alone in its segment gets old by itself, however full the segments before it were when the clock
+/// last came.
+#[test]
+fn no_event_stays_for_longer_than_its_age_and_an_eighth() {
+    let hub = history()
+        .retain_age(Duration::from_secs(100))
+        .build()
+        .unwrap();
+    let topic = hub.topic("0").unwrap();
+    let second = ticks(&hub, Duration::from_secs(1));
+    // Segments of 1, 2 and 4, all full.
+    publish(&hub, std::iter::repeat_n(0, 7));
+    hub.go_on(8 * second);
+    publish(&hub, 0..1);
+    hub.go_on(87 * second);
+    publish(&hub, 0..1);
+    hub.go_on(28 * second);
+    assert_eq!(topic.retained_events(), 1, "the eighth is 115 s old");
+    hub.go_on(85 * second);
+    assert_eq!(topic.retained_events(), 0);
+}

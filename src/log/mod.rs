@@ -105,6 +105,8 @@ pub(crate) struct Appended {
     pub(crate) offset: u64,
     /// The log had no segment: its topic must be visited by the hub's clock from now on.
     pub(crate) began_chain: bool,
+    /// A segment that is not full yet stands behind others now: what it holds gets old by itself.
+    pub(crate) began_segment: bool,
 }
 
 #[derive(Debug)]
@@ -280,6 +282,7 @@ impl Log {
         guard: &Guard,
     ) -> Result<Appended, LogClosed> {
         let mut began_chain = false;
+        let mut began_segment = false;
         if frame.is_control() {
             // Relaxed: the reservation below publishes it. O1
             self.has_controls.store(true, Ordering::Relaxed);
@@ -307,6 +310,7 @@ impl Log {
                         return Ok(Appended {
                             offset,
                             began_chain,
+                            began_segment,
                         });
                     }
                     let next = match tail.next() {
@@ -320,7 +324,10 @@ impl Log {
                             });
                             fresh.place(tail.end(), tail_ptr.as_ptr());
                             match extend(tail, fresh) {
-                                Ok(next) => next,
+                                Ok(next) => {
+                                    began_segment = true;
+                                    next
+                                }
                                 Err((back, next)) => {
                                     spare = Some(back);
                                     next
