@@ -27,7 +27,7 @@ part low "$first..$middle" &
 low=$!
 part high "$middle..$end" || failed=1
 wait "$low" || failed=1
-ran=$(sed -nE 's/^chaos: ([0-9]+) seeds passed$/\1/p' "$scratch/low" "$scratch/high" | awk '{ sum += $1 } END { print sum + 0 }')
+ran=$(sed -nE 's/^.*chaos: ([0-9]+) seeds passed$/\1/p' "$scratch/low" "$scratch/high" | awk '{ sum += $1 } END { print sum + 0 }')
 if [ "$failed" -ne 0 ] || [ "$ran" -ne $((end - first)) ]; then
     cat "$scratch/low" "$scratch/high" >&2
     echo "chaos: $ran of $((end - first)) seeds passed" >&2
