@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::interest::Watcher;
+use crate::memory::Memory;
 use crate::sync::{
     Arc, AtomicU64, Condvar, HostArc, HostWeak, Mutex, MutexGuard, Ordering, PoisonError,
     ThreadBuilder, Weak, downgrade, epoch,
@@ -99,6 +100,7 @@ struct Face {
     start: Instant,
     tick_nanos: u64,
     config: Config,
+    memory: Option<HostArc<Memory>>,
     now: AtomicU64,
     inbox: Mutex<Inbox>,
     called: Condvar,
@@ -117,12 +119,13 @@ struct Inbox {
 }
 
 impl Clock {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, memory: Option<HostArc<Memory>>) -> Self {
         Self {
             face: HostArc::new(Face {
                 start: Instant::now(),
                 tick_nanos: u64::try_from(config.pace.tick.as_nanos()).unwrap_or(u64::MAX),
                 config,
+                memory,
                 now: AtomicU64::new(0),
                 inbox: Mutex::default(),
                 called: Condvar::new(),
@@ -187,6 +190,15 @@ impl Clock {
         self.call(&mut inbox, first);
     }
 
+    /// Has a turn come at once, for memory that is short. The caller said so in its `Memory`.
+    pub(crate) fn come(&self) {
+        if cfg!(fanfare_loom) {
+            return;
+        }
+        let mut inbox = self.face.lock();
+        self.call(&mut inbox, true);
+    }
+
     /// Has the thread look at the inbox if it may be asleep, and starts it if it was never needed.
     fn call(&self, inbox: &mut Inbox, may_sleep: bool) {
         if self.face.config.by_hand {
@@ -236,6 +248,9 @@ impl Face {
                     watcher.ring();
                 }
             });
+        }
+        if let Some(memory) = &self.memory {
+            memory.turn(now, self.config.retention.age_ticks);
         }
         rounds.turn(self.config.pace, arrived, now);
     }
@@ -363,11 +378,14 @@ fn run(face: &HostWeak<Face>) {
         // ends it.
         let Some(face) = face.upgrade() else { return };
         let mut inbox = face.lock();
-        let idle = rounds.is_idle() && inbox.alarms.is_empty();
+        let memory = face.memory.as_deref();
+        let short = memory.is_some_and(Memory::wants_clock);
+        let called = memory.is_some_and(Memory::is_called);
+        let idle = rounds.is_idle() && inbox.alarms.is_empty() && !short;
         if inbox.stopped {
             return;
         }
-        if inbox.arrived.is_empty() {
+        if inbox.arrived.is_empty() && !called {
             inbox = if idle {
                 face.called
                     .wait(inbox)

@@ -26,6 +26,7 @@ use triomphe::{Arc as FlatArc, ThinArc};
 
 use crate::encode::{DATA_FIELD, ID_FIELD, ID_SPACE, NAME_FIELD, write_id};
 use crate::event_id::EventId;
+use crate::memory::{Charge, Memory};
 use crate::sync::Witness;
 
 /// Where the parts of an encoded event stand, in bytes from the start of its buffer.
@@ -51,8 +52,14 @@ struct Header {
     name_len: u16,
     /// Whether the payload is in several `data:` lines.
     in_pieces: bool,
+    /// Who pays for it, once it is in a log.
+    charge: Charge,
     witness: Witness,
 }
+
+/// What a frame takes beside its bytes: a count, the header, a length, and a slot of a log.
+pub(crate) const FRAME_OVERHEAD: usize =
+    3 * size_of::<usize>() + size_of::<Header>().next_multiple_of(align_of::<usize>());
 
 impl Header {
     /// Where the first `data:` line begins.
@@ -106,6 +113,7 @@ impl Frame {
             fields_at: narrow(layout.fields_at),
             name_len: u16::try_from(layout.name_len).unwrap_or_default(),
             in_pieces: layout.payload.is_none(),
+            charge: Charge::none(),
             witness: Witness::new(),
         };
         debug_assert_eq!(header.data_at(), layout.data_at);
@@ -139,6 +147,7 @@ impl Frame {
             fields_at: narrow(fields_at),
             name_len: header.name_len,
             in_pieces: header.in_pieces,
+            charge: Charge::none(),
             witness: Witness::new(),
         };
         Self(ThinArc::from_header_and_slice(header, &buffer))
@@ -151,6 +160,7 @@ impl Frame {
             fields_at: self.header().fields_at,
             name_len: self.header().name_len,
             in_pieces: self.header().in_pieces,
+            charge: Charge::none(),
             witness: Witness::new(),
         };
         Self(ThinArc::from_header_and_slice(header, &self.0.slice))
@@ -273,6 +283,18 @@ impl Frame {
             }
         }
         Bytes::from_owner(Block(self.clone()))
+    }
+
+    /// Bytes that the frame takes: its allocation (a count, the header, a length, the bytes), and a slot of a log.
+    #[inline]
+    pub(crate) fn whole_bytes(&self) -> usize {
+        self.0.slice.len().next_multiple_of(align_of::<usize>()) + FRAME_OVERHEAD
+    }
+
+    /// Has the frame counted by `memory` until it is freed.
+    #[inline]
+    pub(crate) fn charge(&self, memory: &Memory) {
+        memory.charge(&self.header().charge, self.whole_bytes());
     }
 
     /// Bytes that the frame holds: what retention counts.

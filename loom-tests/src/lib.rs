@@ -31,6 +31,7 @@ sources! {
     "../../src/transport/reactor/inbox.rs" inbox
     "../../src/interest.rs" interest
     "../../src/log/mod.rs" log
+    "../../src/memory.rs" memory
     "../../src/position.rs" position
     "../../src/registry.rs" registry
     "../../src/resume.rs" resume

@@ -370,6 +370,12 @@ impl Segment {
         (before & EVICTED == 0).then(|| before + bytes)
     }
 
+    /// Bytes of the filled slots.
+    pub(crate) fn bytes(&self) -> u64 {
+        // Relaxed: a count. O3
+        self.bytes.load(Ordering::Relaxed) & !EVICTED
+    }
+
     /// Marks the bytes as no longer counted and tells how many they were.
     #[inline]
     pub(crate) fn evict_bytes(&self) -> u64 {

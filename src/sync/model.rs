@@ -13,7 +13,7 @@ pub(crate) use loom::sync::Arc;
 pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 pub(crate) use std::thread::Builder as ThreadBuilder;
 
 pub(crate) type StepMutex<T> = loom::sync::Mutex<T>;
@@ -22,6 +22,8 @@ pub(crate) type StepMutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
 pub(crate) type HostArc<T> = std::sync::Arc<T>;
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
 pub(crate) type HostAtomicU64 = std::sync::atomic::AtomicU64;
+pub(crate) type HostAtomicI64 = std::sync::atomic::AtomicI64;
+pub(crate) type HostAtomicBool = std::sync::atomic::AtomicBool;
 
 /// loom's `Arc` has no weak side; only the hub's clock uses one, and no model runs the clock's thread.
 #[derive(Debug)]
@@ -126,6 +128,11 @@ pub(crate) mod epoch {
         });
         fence(Ordering::SeqCst);
         Guard(id)
+    }
+
+    /// No model runs what uses it.
+    pub(crate) fn drop_later<T: Send + 'static>(_: &Guard, value: T) {
+        drop(value);
     }
 
     impl Guard {

@@ -8,7 +8,7 @@ use dashmap::Entry;
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 /// A lock whose order is part of a protocol: in models it is loom's.
 pub(crate) type StepMutex<T> = std::sync::Mutex<T>;
 pub(crate) type StepMutexGuard<'a, T> = std::sync::MutexGuard<'a, T>;
@@ -34,6 +34,8 @@ pub(crate) fn core_count() -> usize {
 pub(crate) type HostArc<T> = std::sync::Arc<T>;
 /// A word that says nothing about other words, a time or a count: never a model's subject.
 pub(crate) type HostAtomicU64 = std::sync::atomic::AtomicU64;
+pub(crate) type HostAtomicI64 = std::sync::atomic::AtomicI64;
+pub(crate) type HostAtomicBool = std::sync::atomic::AtomicBool;
 /// The weak side of [`HostArc`].
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
 
@@ -58,6 +60,11 @@ pub(crate) use arc_unsized;
 /// Pinning and deferred destruction.
 pub(crate) mod epoch {
     pub(crate) use crossbeam_epoch::{Guard, pin};
+
+    /// Drops `value` once every guard that lives now is gone, after what this thread retired before it.
+    pub(crate) fn drop_later<T: Send + 'static>(guard: &Guard, value: T) {
+        guard.defer(move || drop(value));
+    }
 
     /// Drops `value` once every guard that lives now is gone.
     ///
