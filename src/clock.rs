@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::interest::Watcher;
+use crate::memory::Memory;
 use crate::sync::{
     Arc, AtomicU64, Condvar, HostArc, HostAtomicU64, HostWeak, Mutex, MutexGuard, Ordering,
     PoisonError, ThreadBuilder, Weak, downgrade, epoch,
@@ -137,6 +138,7 @@ struct Face {
     start: Instant,
     tick_nanos: u64,
     config: Config,
+    memory: Option<HostArc<Memory>>,
     now: AtomicU64,
     /// The tick of the thread's last turn, or of its last waking. Beside [`Inbox::asleep`] it tells whether it goes.
     turned: HostAtomicU64,
@@ -160,12 +162,13 @@ struct Inbox {
 }
 
 impl Clock {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config, memory: Option<HostArc<Memory>>) -> Self {
         Self {
             face: HostArc::new(Face {
                 start: Instant::now(),
                 tick_nanos: u64::try_from(config.pace.tick.as_nanos()).unwrap_or(u64::MAX),
                 config,
+                memory,
                 now: AtomicU64::new(0),
                 turned: HostAtomicU64::new(0),
                 inbox: Mutex::default(),
@@ -260,6 +263,15 @@ impl Clock {
         Gait::Late(Duration::from_nanos(face.tick_nanos.saturating_mul(late)))
     }
 
+    /// Has a turn come at once, for memory that is short. The caller said so in its `Memory`.
+    pub(crate) fn come(&self) {
+        if cfg!(fanfare_loom) {
+            return;
+        }
+        let mut inbox = self.face.lock();
+        self.call(&mut inbox, true);
+    }
+
     /// Has the thread look at the inbox if it may be asleep, and starts it if it was never needed.
     fn call(&self, inbox: &mut Inbox, may_sleep: bool) {
         if self.face.config.by_hand {
@@ -316,6 +328,9 @@ impl Face {
                     watcher.ring();
                 }
             });
+        }
+        if let Some(memory) = &self.memory {
+            memory.turn(now, self.config.retention.age_ticks);
         }
         rounds.turn(self.config.pace, arrived, now);
         // One that panics is over.
@@ -448,11 +463,14 @@ fn run(face: &HostWeak<Face>) {
         // ends it.
         let Some(face) = face.upgrade() else { return };
         let mut inbox = face.lock();
-        let idle = rounds.is_idle() && inbox.alarms.is_empty() && inbox.jobs.is_empty();
+        let memory = face.memory.as_deref();
+        let short = memory.is_some_and(Memory::wants_clock);
+        let called = memory.is_some_and(Memory::is_called);
+        let idle = rounds.is_idle() && inbox.alarms.is_empty() && inbox.jobs.is_empty() && !short;
         if inbox.stopped {
             return;
         }
-        if inbox.arrived.is_empty() {
+        if inbox.arrived.is_empty() && !called {
             inbox = if idle {
                 inbox.asleep = true;
                 let mut inbox = face

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Pace;
 use crate::hub::Hub;
 use crate::log::Retention;
+use crate::memory::{Limits, MOST_AROUND};
 
 /// A hub that could not be built: a limit is impossible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +46,24 @@ pub enum ConfigError {
         /// The refused value.
         value: usize,
     },
+    /// An event of the largest size would not fit into the hub's memory, whatever it dropped.
+    #[error("max_event_bytes is {event}; with memory_limit at {limit} the most is {most}")]
+    EventAboveMemory {
+        /// `max_event_bytes`.
+        event: usize,
+        /// `memory_limit`.
+        limit: usize,
+        /// The largest `max_event_bytes` that is accepted with it.
+        most: usize,
+    },
+    /// There is to be a soft limit above the hard one, or without one.
+    #[error("memory_soft_limit is {soft}, above memory_limit, which is {hard}")]
+    SoftAboveHard {
+        /// `memory_soft_limit`.
+        soft: usize,
+        /// `memory_limit`; 0 if it was not set.
+        hard: usize,
+    },
     /// Idle logs would be given back later than their frames get too old.
     #[error("idle_after is {idle_ms} ms, above retain_age, which is {age_ms} ms")]
     IdleAboveAge {
@@ -71,6 +90,7 @@ pub(crate) struct Config {
     pub(crate) pace: Pace,
     pub(crate) shards: Option<usize>,
     pub(crate) caps: Caps,
+    pub(crate) memory: Option<Limits>,
     /// Whether the clock goes only when it is told to, in simulations.
     pub(crate) by_hand: bool,
 }
@@ -100,6 +120,8 @@ pub(crate) struct Caps {
 /// | [`max_connections`](Self::max_connections) | none | 1 to 2^32 - 1 |
 /// | [`max_connections_per_topic`](Self::max_connections_per_topic) | none | 1 to 2^32 - 1 |
 /// | [`max_topics`](Self::max_topics) | none | 1 to 2^32 - 1 |
+/// | [`memory_limit`](Self::memory_limit) | none | 64 KiB to 2^44, at least `max_event_bytes` and 1 KiB |
+/// | [`memory_soft_limit`](Self::memory_soft_limit) | 7/8 of `memory_limit` | 1 to `memory_limit` |
 /// | [`shards`](Self::shards) | 4 per core, rounded up to a power of two | power of two, 2 to 65,536 |
 ///
 /// # Examples
@@ -129,6 +151,8 @@ pub struct HubBuilder {
     max_connection_age: Option<Duration>,
     shards: Option<usize>,
     caps: Caps,
+    memory_limit: Option<usize>,
+    memory_soft_limit: Option<usize>,
     by_hand: bool,
 }
 
@@ -147,6 +171,8 @@ impl HubBuilder {
             max_connection_age: None,
             shards: None,
             caps: Caps::default(),
+            memory_limit: None,
+            memory_soft_limit: None,
             by_hand: false,
         }
     }
@@ -261,6 +287,52 @@ impl HubBuilder {
         self
     }
 
+    /// Most bytes that the events of the hub hold, in all its topics together: encoded once each, with their headers. Counted
+    /// are those in logs, those that readers keep, and those whose memory has still to be given back. Not counted are topics,
+    /// subscriptions, and the segments of logs: one of 72 bytes for at most 64 events or 64 KiB.
+    ///
+    /// A publish above it first drops history: the oldest of the whole hub, whatever topic that is in. Should that not do, it
+    /// is refused with [`PublishError::OverMemoryLimit`](crate::PublishError::OverMemoryLimit). Publishers at the same
+    /// time may exceed it by an event each.
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Bytes above which history is dropped before the limit is reached: by the hub's clock, and by publishers as they go. Needs a
+    /// [`memory_limit`](Self::memory_limit).
+    pub fn memory_soft_limit(mut self, bytes: usize) -> Self {
+        self.memory_soft_limit = Some(bytes);
+        self
+    }
+
+    /// The budget, if there is one.
+    fn memory(&self) -> Result<Option<Limits>, ConfigError> {
+        let soft = self.memory_soft_limit;
+        let Some(hard) = self.memory_limit else {
+            return match soft {
+                Some(soft) => Err(ConfigError::SoftAboveHard { soft, hard: 0 }),
+                None => Ok(None),
+            };
+        };
+        let soft = soft.unwrap_or(hard / 8 * 7);
+        if soft > hard {
+            return Err(ConfigError::SoftAboveHard { soft, hard });
+        }
+        let most = hard.saturating_sub(MOST_AROUND);
+        if self.max_event_bytes > most {
+            return Err(ConfigError::EventAboveMemory {
+                event: self.max_event_bytes,
+                limit: hard,
+                most,
+            });
+        }
+        Ok(Some(Limits {
+            hard: hard as u64,
+            soft: soft as u64,
+        }))
+    }
+
     /// Builds a hub whose topics have string keys.
     ///
     /// # Errors
@@ -289,7 +361,9 @@ impl HubBuilder {
         let evict_after = self.evict_after.map_or(10, MS);
         let max_age = self.max_connection_age.map_or(1000, MS);
         let per_topic = cap(self.caps.connections_per_topic);
-        let ranges: [(&'static str, u128, u128, u128); 11] = [
+        let memory_limit = self.memory_limit.map_or(1 << 16, |limit| limit as u128);
+        let memory_soft_limit = cap(self.memory_soft_limit);
+        let ranges: [(&'static str, u128, u128, u128); 13] = [
             ("retain_events", self.retain_events as u128, 1, 1 << 32),
             ("retain_bytes", self.retain_bytes as u128, 1 << 10, 1 << 40),
             ("retain_age", MS(self.retain_age), 10, 30 * 86_400_000),
@@ -301,6 +375,8 @@ impl HubBuilder {
             ("max_connections", cap(self.caps.connections), 1, MOST),
             ("max_connections_per_topic", per_topic, 1, MOST),
             ("max_topics", cap(self.caps.topics), 1, MOST),
+            ("memory_limit", memory_limit, 1 << 16, 1 << 44),
+            ("memory_soft_limit", memory_soft_limit, 1, 1 << 44),
         ];
         for (limit, value, least, most) in ranges {
             if value < least {
@@ -320,6 +396,7 @@ impl HubBuilder {
                 retain: self.retain_bytes,
             });
         }
+        let memory = self.memory()?;
         if self.idle_after > self.retain_age {
             return Err(ConfigError::IdleAboveAge {
                 idle_ms: MS(self.idle_after),
@@ -354,6 +431,7 @@ impl HubBuilder {
             pace,
             shards: self.shards,
             caps: self.caps,
+            memory,
             by_hand: self.by_hand,
         })
     }
@@ -394,6 +472,22 @@ mod tests {
             (
                 base().idle_after(Duration::from_secs(3600)),
                 "idle_after is 3600000 ms, above retain_age, which is 300000 ms",
+            ),
+            (
+                base().memory_limit(1000),
+                "memory_limit is 1000; the least is 65536",
+            ),
+            (
+                base().memory_limit(1 << 20),
+                "max_event_bytes is 1048576; with memory_limit at 1048576 the most is 1047552",
+            ),
+            (
+                base().memory_limit(2 << 20).memory_soft_limit(3 << 20),
+                "memory_soft_limit is 3145728, above memory_limit, which is 2097152",
+            ),
+            (
+                base().memory_soft_limit(7),
+                "memory_soft_limit is 7, above memory_limit, which is 0",
             ),
             (base().max_topics(0), "max_topics is 0; the least is 1"),
             (

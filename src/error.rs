@@ -25,6 +25,19 @@ pub enum PublishError {
         /// Topics that there were.
         topics: usize,
     },
+    /// The events of the hub hold as much memory as [`memory_limit`](crate::HubBuilder::memory_limit) allows, though it
+    /// has dropped the history that it could: readers hold them, or another thread delays their release.
+    #[error(
+        "{used} bytes of memory are used, and the event takes {size}; the limit (memory_limit) is {limit}"
+    )]
+    OverMemoryLimit {
+        /// The limit, in bytes.
+        limit: u64,
+        /// What was used, in bytes.
+        used: u64,
+        /// What the event takes, in bytes.
+        size: usize,
+    },
 }
 
 /// Why a subscription or a handle could not be made.
@@ -148,6 +161,19 @@ pub enum EventError {
     /// A limit of the hub was reached.
     #[error(transparent)]
     Refused(SubscribeError),
+    /// The events of the hub hold as much memory as [`memory_limit`](crate::HubBuilder::memory_limit) allows, though it
+    /// has dropped the history that it could: readers hold them, or another thread delays their release.
+    #[error(
+        "{used} bytes of memory are used, and the event takes {size}; the limit (memory_limit) is {limit}"
+    )]
+    OverMemoryLimit {
+        /// The limit, in bytes.
+        limit: u64,
+        /// What was used, in bytes.
+        used: u64,
+        /// What the event takes, in bytes.
+        size: usize,
+    },
 }
 
 /// What the methods of broadcasters and routers give.
@@ -158,6 +184,9 @@ impl From<PublishError> for EventError {
         match error {
             PublishError::Encode(error) => Self::Encode(error),
             PublishError::Closed => Self::Closed,
+            PublishError::OverMemoryLimit { limit, used, size } => {
+                Self::OverMemoryLimit { limit, used, size }
+            }
             PublishError::TooManyTopics { limit, topics } => {
                 Self::Refused(SubscribeError::TooManyTopics { limit, topics })
             }

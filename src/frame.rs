@@ -28,6 +28,7 @@ use triomphe::{Arc as FlatArc, ThinArc};
 
 use crate::encode::{DATA_FIELD, ID_FIELD, ID_SPACE, NAME_FIELD, write_id};
 use crate::event_id::EventId;
+use crate::memory::{Charge, Memory};
 use crate::reader_id::ReaderId;
 use crate::sync::Witness;
 
@@ -73,13 +74,20 @@ const CONTROL: u8 = 1 << 2;
 #[derive(Debug)]
 struct Header {
     shape: Shape,
+    /// Who pays for it, once it is in a log.
+    charge: Charge,
     witness: Witness,
 }
+
+/// What a frame takes beside its bytes: a count, the header, a length, and a slot of a log.
+pub(crate) const FRAME_OVERHEAD: usize =
+    3 * size_of::<usize>() + size_of::<Header>().next_multiple_of(align_of::<usize>());
 
 impl Header {
     fn new(shape: Shape) -> Self {
         Self {
             shape,
+            charge: Charge::none(),
             witness: Witness::new(),
         }
     }
@@ -356,6 +364,18 @@ impl Frame {
             }
         }
         Bytes::from_owner(Block(self.clone()))
+    }
+
+    /// Bytes that the frame takes: its allocation (a count, the header, a length, the bytes), and a slot of a log.
+    #[inline]
+    pub(crate) fn whole_bytes(&self) -> usize {
+        self.0.slice.len().next_multiple_of(align_of::<usize>()) + FRAME_OVERHEAD
+    }
+
+    /// Has the frame counted by `memory` until it is freed.
+    #[inline]
+    pub(crate) fn charge(&self, memory: &Memory) {
+        memory.charge(&self.0.header.header.charge, self.whole_bytes());
     }
 
     /// Bytes that the frame holds: what retention counts.

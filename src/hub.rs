@@ -124,15 +124,19 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Default for Hub<K> {
 
 impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     pub(crate) fn with_config(config: Config) -> Self {
-        Self {
-            inner: HostArc::new(Inner {
-                registry: Registry::new(config.shards),
-                shared: HostArc::new(Shared::new(config)),
-                // Unpredictable and different in each process: std seeds it from the system.
-                next_epoch: AtomicU64::new(RandomState::new().hash_one("fanfare")),
-                closed: AtomicBool::new(false),
-            }),
+        let inner = HostArc::new(Inner {
+            registry: Registry::new(config.shards),
+            shared: HostArc::new(Shared::new(config)),
+            // Unpredictable and different in each process: std seeds it from the system.
+            next_epoch: AtomicU64::new(RandomState::new().hash_one("fanfare")),
+            closed: AtomicBool::new(false),
+        });
+        if let Some(memory) = &inner.shared.memory {
+            let hub = HostArc::downgrade(&inner);
+            let topics = move || hub.upgrade().map(|hub| hub.registry.topics());
+            memory.set_topics(Box::new(move || topics().unwrap_or_default()));
         }
+        Self { inner }
     }
 
     /// Subscribes to the events published to `key` from now on.
@@ -302,7 +306,8 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     ///
     /// # Errors
     ///
-    /// [`PublishError`] if the event cannot be encoded or the hub is closed. Nothing was appended then.
+    /// [`PublishError`] if the event cannot be encoded, the hub is closed, or one of its limits was reached. Nothing was
+    /// appended then.
     ///
     /// # Panics
     ///
@@ -325,8 +330,8 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     ///
     /// # Errors
     ///
-    /// [`PublishError`] if the event cannot be encoded, or the hub is closed. In the latter case topics that come
-    /// earlier in `keys` may have got it.
+    /// [`PublishError`] if the event cannot be encoded, the hub is closed, or one of its limits was reached. In the latter
+    /// cases topics that come earlier in `keys` may have got it.
     ///
     /// # Examples
     ///
@@ -381,8 +386,8 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     ///
     /// # Errors
     ///
-    /// [`PublishError`] if the event cannot be encoded, or the hub is closed. In the latter case some of the topics may
-    /// have got it.
+    /// [`PublishError`] if the event cannot be encoded, the hub is closed, or its memory limit was reached. In the latter
+    /// cases some of the topics may have got it.
     pub fn publish_all<P: Payload>(
         &self,
         event: Event<'_, P>,
@@ -395,13 +400,21 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         }
         let mut sum = PublishedMany::default();
         let mut closed = false;
+        let mut refused = None;
         let mut panics = FirstPanic::default();
-        let mut append =
-            |topic: &Arc<TopicCore>| match panics.run(|| append_to(topic, frame.for_another())) {
+        let mut append = |topic: &Arc<TopicCore>| {
+            if refused.is_none() {
+                refused = topic.admit(&frame).err();
+            }
+            if refused.is_some() {
+                return;
+            }
+            match panics.run(|| append_to(topic, frame.for_another())) {
                 Some(Ok(published)) => sum.count(published),
                 Some(Err(TopicClosed)) => closed = true,
                 None => {}
-            };
+            }
+        };
         if config.history {
             // With a handle each: a topic without users may go at any time, and the event is to be found again.
             let topics = self.inner.registry.held_topics();
@@ -414,6 +427,9 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             self.inner.registry.topics().iter().for_each(append);
         }
         panics.resume();
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
         if closed && self.is_closed() {
             return Err(PublishError::Closed);
         }
@@ -463,6 +479,9 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
+        if !self.inner.shared.has_room(pending.whole_bytes()) {
+            self.make_room(key, pending.whole_bytes())?;
+        }
         loop {
             match self.append_once(key, bytes, &mut pending) {
                 Ok(published) => {
@@ -476,6 +495,19 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
                 Err(refused) => return Err(refused),
             }
         }
+    }
+
+    /// Has the budget take an event for `key`, unless there is nobody to keep it for.
+    #[cold]
+    fn make_room<Q>(&self, key: &Q, bytes: usize) -> Result<(), PublishError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        if self.config().history || self.subscribers_of(key) > 0 {
+            self.inner.shared.admit(bytes)?;
+        }
+        Ok(())
     }
 
     #[inline]
@@ -663,6 +695,17 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     #[doc(hidden)]
     pub fn tick(&self) -> Duration {
         self.config().pace.tick
+    }
+
+    /// Bytes of encoded events that this hub has published and that are not freed yet, with what belongs to each: those in
+    /// logs, those that readers hold, and those whose memory the collector has still to give back. An event that more topics
+    /// share counts once. `None` without a [`memory_limit`](HubBuilder::memory_limit).
+    ///
+    /// Exact at quiescence; takes no lock.
+    #[must_use]
+    pub fn memory_used(&self) -> Option<u64> {
+        let memory = self.inner.shared.memory.as_ref();
+        memory.map(|memory| memory.used())
     }
 
     /// Topics that exist. Exact at quiescence; locks one shard after the other.

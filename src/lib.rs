@@ -23,6 +23,7 @@
 //! |---|---|
 //! | [`Topic::publish`] | append is lock-free; wakes go one after the other |
 //! | [`Hub::publish`], [`Hub::publish_many`] | as above, plus the read lock of one map shard for one probe per key |
+//! | a publish above the [`memory_limit`](HubBuilder::memory_limit) | a look at all topics, one map shard's lock after the other; nobody waits for it |
 //! | reading ([`Subscription::try_recv`], batches, polls) | wait-free while nothing is evicted under the reader, lock-free otherwise |
 //! | parking (a poll that finds nothing) | wait-free |
 //! | [`Hub::subscribe`] | a lock of one map shard for one probe, then lock-free |
@@ -74,6 +75,7 @@ mod config;
 mod drain;
 mod hub;
 mod interest;
+mod memory;
 mod observe;
 mod registry;
 mod resume;

@@ -274,8 +274,8 @@ impl<S> EventRouter<S> {
     ///
     /// # Errors
     ///
-    /// [`EventError`] if the event cannot be encoded, is too large for one of the streams, or a hub or [topic](Route::bare_topic)
-    /// of the route is closed: nothing was published then. A topic that is closed at this very moment has nobody to reach.
+    /// [`EventError`] if the event cannot be encoded, is too large for one of the streams, a hub or [topic](Route::bare_topic)
+    /// of the route is closed, or a hub's memory limit was reached: nothing was published then. A topic that is closed at this very moment has nobody to reach.
     ///
     /// # Panics
     ///
@@ -293,6 +293,7 @@ impl<S> EventRouter<S> {
         for leg in &route.legs {
             topics.push(leg.find(user)?);
         }
+        admit(&topics, &frames)?;
         let mut landed = ArrayVec::<_, MAX_ROUTE_STREAMS>::new();
         let mut guard = epoch::pin();
         // Nothing panics under it.
@@ -335,6 +336,23 @@ impl<S> EventRouter<S> {
     fn index_of<K: Hash>(&self, user: &K) -> usize {
         (self.0.hasher.hash_one(user) % LOCKS as u64) as usize
     }
+}
+
+/// Whether each hub takes what its streams get, all of it together: otherwise nothing is published.
+fn admit(topics: &[Option<Found>], frames: &[Option<Frame>]) -> EventResult<()> {
+    let legs = || topics.iter().flatten().zip(frames.iter().flatten());
+    for (topic, frame) in legs() {
+        let shared = &topic.core().shared;
+        if shared.memory.is_none() {
+            continue;
+        }
+        let same = legs().filter(|(other, _)| HostArc::ptr_eq(&other.core().shared, shared));
+        let bytes = same.map(|(_, frame)| frame.whole_bytes()).sum();
+        if !shared.has_room(bytes) && !topic.core().keeps_nothing() {
+            shared.admit(bytes.max(frame.whole_bytes()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The event in the form of each of the route's streams, in its order.

@@ -145,7 +145,7 @@ impl Counts {
 /// This thread's stripe: threads take turns.
 #[cfg(not(fanfare_loom))]
 #[inline]
-fn stripe() -> usize {
+pub(crate) fn stripe() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -160,7 +160,7 @@ fn stripe() -> usize {
 }
 
 #[cfg(fanfare_loom)]
-fn stripe() -> usize {
+pub(crate) fn stripe() -> usize {
     let _: (Option<Cell<()>>, Option<AtomicUsize>) = (None, None);
     0
 }

@@ -33,7 +33,8 @@ use crate::event_id::EventId;
 use crate::eviction::{AnyKey, Evictions, GivenUp};
 use crate::frame::Frame;
 use crate::interest::{Interest, Watchers};
-use crate::log::{self, Kept, Log};
+use crate::log::{self, Kept, Log, Retention};
+use crate::memory::{Cut, Memory, part};
 use crate::observe::{self, Holes};
 use crate::position::Start;
 use crate::resume::LastEventId;
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) lagged: StripedCounter,
     pub(crate) watchers: Watchers,
     pub(crate) evictions: Evictions,
+    /// Where the bytes are limited.
+    pub(crate) memory: Option<HostArc<Memory>>,
     /// Subscriptions, and topics, where their number is limited.
     connections: AtomicUsize,
     topics: AtomicUsize,
@@ -68,15 +71,17 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config) -> Self {
+        let memory = config.memory.and_then(Memory::new).map(HostArc::new);
         Self {
             config,
-            clock: Clock::new(config),
+            clock: Clock::new(config, memory.clone()),
             subscribers: StripedCounter::new(),
             counts: Counts::new(),
             holes: Holes::default(),
             lagged: StripedCounter::new(),
             watchers: Watchers::new(),
             evictions: Evictions::new(),
+            memory,
             connections: AtomicUsize::new(0),
             topics: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -99,6 +104,32 @@ impl Shared {
     pub(crate) fn begin_to_drain(&self) -> bool {
         // Relaxed: who comes in beside it is asked to leave later.
         !self.draining.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether `bytes` more are within the budget, or it can be made so.
+    ///
+    /// Called before the publisher pins: what it retired itself could not be freed otherwise.
+    #[inline]
+    pub(crate) fn admit(&self, bytes: usize) -> Result<(), PublishError> {
+        match &self.memory {
+            Some(memory) if !memory.has_room(bytes) => memory.make_room(bytes, &self.clock),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether [`admit`](Self::admit) has nothing to do.
+    #[inline]
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let memory = self.memory.as_ref();
+        memory.is_none_or(|memory| memory.has_room(bytes))
+    }
+
+    /// The age above which history goes: what was set, or less while memory is short.
+    #[inline]
+    fn age_ticks(&self) -> u64 {
+        let age = self.config.retention.age_ticks;
+        let memory = self.memory.as_ref();
+        memory.map_or(age, |memory| memory.age_ticks(age))
     }
 
     /// Takes the place of one more subscription, or tells why there is none.
@@ -426,6 +457,9 @@ impl TopicCore {
             debug_assert!(false, "a frame is appended once");
             return Ok((Published::to_nobody(bytes), false));
         };
+        if let Some(memory) = &self.shared.memory {
+            frame.charge(memory);
+        }
         let clock = &self.shared.clock;
         // The clock sleeps while no topic has a chain; then its time is old.
         let now = if self.log.has_chain() {
@@ -448,7 +482,11 @@ impl TopicCore {
                 return Err(TopicClosed);
             }
         };
-        self.log.retain(&self.config().retention, now, guard);
+        let retention = Retention {
+            age_ticks: self.shared.age_ticks(),
+            ..self.config().retention
+        };
+        self.log.retain(&retention, now, guard);
         self.shared.counts.published(bytes);
         let published = Published {
             #[expect(clippy::cast_possible_truncation, reason = "a count of 32 bits")]
@@ -506,7 +544,7 @@ impl TopicCore {
     /// One visit of the hub's clock, with the heartbeat phase whose turn it is. Tells when the topic needs the next one.
     pub(crate) fn visit(&self, now: u64, phase: Option<u64>) -> Again {
         let config = self.config();
-        let quiet = self.tidy(now);
+        let quiet = self.tidy(now, self.shared.age_ticks());
         if let Some(after) = config.evict_ticks {
             self.look_for_stalled(now, after);
         }
@@ -653,7 +691,7 @@ impl TopicCore {
     }
 
     /// Drops what is too old, and the whole chain of an idle log. Tells for how long the topic was quiet.
-    fn tidy(&self, now: u64) -> u64 {
+    fn tidy(&self, now: u64, age: u64) -> u64 {
         let guard = epoch::pin();
         // First of all: what is appended from here on is not touched, however old or passed the rest is.
         let end = self.log.end(&guard);
@@ -668,7 +706,6 @@ impl TopicCore {
             return quiet;
         }
         let config = self.config();
-        let age = config.retention.age_ticks;
         let oldest = self.log.oldest_offset();
         self.log.evict_aged(age, now, &guard);
         let least = self.subscribers.least_passed(usize::MAX).unwrap_or(0);
@@ -734,6 +771,67 @@ impl TopicCore {
     }
 }
 
+impl TopicCore {
+    /// Whether the publisher of `frame` may go on; see [`Shared::admit`].
+    #[inline]
+    pub(crate) fn admit(&self, frame: &Frame) -> Result<(), PublishError> {
+        let bytes = frame.whole_bytes();
+        if self.shared.has_room(bytes) || self.keeps_nothing() {
+            return Ok(());
+        }
+        self.shared.admit(bytes)
+    }
+
+    /// Whether an event that came now would go to nobody.
+    #[cold]
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.subscriber_count() == 0 && !self.config().history
+    }
+
+    /// Tells the age in ticks and the bytes of all that the log holds, part by part.
+    pub(crate) fn survey(&self, now: u64, tell: impl FnMut(u64, u64)) {
+        // Relaxed: a time. It may be ahead.
+        let quiet = now.saturating_sub(self.last_append.load(Ordering::Relaxed));
+        self.log.survey(now, quiet, &epoch::pin(), tell);
+    }
+
+    /// Drops what `cut` says, in bytes as [`survey`](Self::survey) tells them, and of `owed` what it can. Tells how many went.
+    pub(crate) fn shed(&self, now: u64, cut: &Cut, owed: &mut u64) -> u64 {
+        let whole = |divided: bool| {
+            let mut sum = 0;
+            self.survey(now, |age, bytes| {
+                if !divided || cut.divides(age) {
+                    sum += bytes;
+                }
+            });
+            sum
+        };
+        let before = whole(false);
+        self.tidy(now, cut.horizon.min(self.config().retention.age_ticks));
+        let (held, divided) = (whole(false), whole(true));
+        *owed += cut.share(divided);
+        let more = divided.min(*owed);
+        if more > 0 {
+            let guard = epoch::pin();
+            let end = self.log.end(&guard);
+            let bytes = self.log.bytes();
+            // The last segment of a log goes whole or not at all.
+            if more == held {
+                self.log.release(end, &guard);
+            } else {
+                self.log.evict_by(part(bytes, more, held), &guard);
+            }
+            drop(guard);
+            *owed -= held.saturating_sub(whole(false)).min(*owed);
+            self.subscribers.wake();
+        }
+        if !self.log.has_chain() {
+            self.offer_to_go();
+        }
+        before.saturating_sub(whole(false))
+    }
+}
+
 /// Has the hub's clock visit `topic`: it came to hold a chain, or to have a subscriber that wants heartbeats.
 pub(crate) fn schedule(topic: &Arc<TopicCore>) {
     // U3: pairs with the fence in `visit`.
@@ -785,6 +883,16 @@ impl Pending<'_> {
                 Some(model.for_another())
             }
             Self::Gone => None,
+        }
+    }
+
+    /// Bytes that it will take.
+    #[inline]
+    pub(crate) fn whole_bytes(&self) -> usize {
+        match self {
+            Self::Made(frame) => frame.whole_bytes(),
+            Self::Of(frame) => frame.whole_bytes(),
+            Self::Gone => 0,
         }
     }
 
@@ -869,6 +977,7 @@ impl Topic {
         let config = self.0.config();
         let frame = encode(event, config.max_event_bytes, config.event_ids)
             .inspect_err(observe::not_encoded)?;
+        self.0.admit(&frame)?;
         Ok(append_to(&self.0, frame)?)
     }
 
@@ -899,7 +1008,9 @@ impl Topic {
             return Err(EncodeError::TooLarge { limit, size }.into());
         }
         let with_id = self.0.config().event_ids;
-        Ok(append_to(&self.0, frame.for_hub(with_id))?)
+        let frame = frame.for_hub(with_id);
+        self.0.admit(&frame)?;
+        Ok(append_to(&self.0, frame)?)
     }
 
     /// Subscribes to what is published from now on; see [`Hub::subscribe`](crate::Hub::subscribe).

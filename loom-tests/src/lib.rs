@@ -34,6 +34,7 @@ sources! {
     "../../src/transport/reactor/inbox.rs" inbox
     "../../src/interest.rs" interest
     "../../src/log/mod.rs" log
+    "../../src/memory.rs" memory
     "../../src/observe/mod.rs" observe
     "../../src/position.rs" position
     "../../src/reader_id.rs" reader_id

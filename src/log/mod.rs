@@ -74,7 +74,7 @@ pub(crate) use cursor::{Cursor, Reader, Step};
 use segment::{Link, MAX_SLOTS_LOG2, SEAL_BYTES, Segment, Thin};
 
 use crate::event_id::EventId;
-use crate::frame::Frame;
+use crate::frame::{FRAME_OVERHEAD, Frame};
 use crate::sync::epoch::{self, Guard};
 use crate::sync::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, HostAtomicU32, Ordering, fence};
 
@@ -155,6 +155,18 @@ pub(crate) fn free_retired(guard: &mut Guard) {
             guard.repin();
             guard.flush();
         }
+    }
+}
+
+/// Has the collector free what it may: for who needs memory and is not pinned.
+#[cold]
+pub(crate) fn free_all_retired() {
+    RETIRED.with(|retired| retired.set(0));
+    let mut guard = epoch::pin();
+    // Each pin anew lets the epoch move on by one.
+    for _ in 0..3 {
+        guard.flush();
+        guard.repin();
     }
 }
 
@@ -435,6 +447,42 @@ impl Log {
             }
         }
         due
+    }
+
+    /// Evicts the oldest segments, the last excepted, whose bytes are no more than `bytes` together.
+    pub(crate) fn evict_by(&self, bytes: u64, guard: &Guard) {
+        let least = self.bytes().saturating_sub(bytes);
+        self.evict(guard, |oldest| {
+            // SAFETY: read from `oldest` under `guard`.
+            let segment = unsafe { self.reach(oldest.segment, guard) };
+            self.bytes() >= least + segment.bytes()
+        });
+    }
+
+    /// Tells the age in ticks and the bytes of each segment, those of its frames included. The last one is as old as `quiet`.
+    pub(crate) fn survey(
+        &self,
+        now: u64,
+        quiet: u64,
+        guard: &Guard,
+        mut tell: impl FnMut(u64, u64),
+    ) {
+        let mut link = self.oldest();
+        while let Link::Segment(segment) = link {
+            // SAFETY: read from `oldest`, and then from reachable segments, under `guard`.
+            let segment = unsafe { self.reach(segment, guard) };
+            link = segment.next();
+            let age = match link {
+                Link::Segment(next) => {
+                    // SAFETY: read from a reachable segment under `guard`.
+                    let next = unsafe { self.reach(next, guard) };
+                    now.saturating_sub(segment.last().min(next.born()))
+                }
+                _ => quiet,
+            };
+            let frames = segment.reserved() * FRAME_OVERHEAD;
+            tell(age, segment.bytes() + frames as u64);
+        }
     }
 
     /// Evicts the segments that end at or before `passed`.

@@ -376,6 +376,12 @@ impl Segment {
         (before & EVICTED == 0).then(|| (before & !CONTROL) + bytes)
     }
 
+    /// Bytes of the filled slots.
+    pub(crate) fn bytes(&self) -> u64 {
+        // Relaxed: a count. O3
+        self.bytes.load(Ordering::Relaxed) & !(EVICTED | CONTROL)
+    }
+
     /// Marks the bytes as no longer counted and tells how many they were, and whether there are control frames: those that are
     /// not seen by now find the mark.
     #[inline]

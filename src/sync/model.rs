@@ -23,6 +23,8 @@ pub(crate) type HostArc<T> = std::sync::Arc<T>;
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
 pub(crate) type HostAtomicU64 = std::sync::atomic::AtomicU64;
 pub(crate) type HostAtomicU32 = std::sync::atomic::AtomicU32;
+pub(crate) type HostAtomicI64 = std::sync::atomic::AtomicI64;
+pub(crate) type HostAtomicBool = std::sync::atomic::AtomicBool;
 
 /// loom's `Arc` has no weak side; only the hub's clock uses one, and no model runs the clock's thread.
 #[derive(Debug)]
@@ -127,6 +129,11 @@ pub(crate) mod epoch {
         });
         fence(Ordering::SeqCst);
         Guard(id)
+    }
+
+    /// No model runs what uses it.
+    pub(crate) fn drop_later<T: Send + 'static>(_: &Guard, value: T) {
+        drop(value);
     }
 
     impl Guard {

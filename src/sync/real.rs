@@ -35,6 +35,8 @@ pub(crate) type HostArc<T> = std::sync::Arc<T>;
 /// A word that says nothing about other words, a time or a count: never a model's subject.
 pub(crate) type HostAtomicU64 = std::sync::atomic::AtomicU64;
 pub(crate) type HostAtomicU32 = std::sync::atomic::AtomicU32;
+pub(crate) type HostAtomicI64 = std::sync::atomic::AtomicI64;
+pub(crate) type HostAtomicBool = std::sync::atomic::AtomicBool;
 /// The weak side of [`HostArc`].
 pub(crate) type HostWeak<T> = std::sync::Weak<T>;
 
@@ -59,6 +61,11 @@ pub(crate) use arc_unsized;
 /// Pinning and deferred destruction.
 pub(crate) mod epoch {
     pub(crate) use crossbeam_epoch::{Guard, pin};
+
+    /// Drops `value` once every guard that lives now is gone, after what this thread retired before it.
+    pub(crate) fn drop_later<T: Send + 'static>(guard: &Guard, value: T) {
+        guard.defer(move || drop(value));
+    }
 
     /// Drops `value` once every guard that lives now is gone.
     ///
