@@ -744,6 +744,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     pub fn stats(&self) -> HubStats {
         let shared = &self.inner.shared;
         shared.counts.fill(HubStats {
+            memory_used: self.memory_used(),
             topics: self.topics(),
             subscribers: self.subscribers(),
             lagged: shared.lagged.sum(),

@@ -39,6 +39,7 @@ use crossbeam_utils::CachePadded;
 use crate::clock::Clock;
 use crate::error::PublishError;
 use crate::log;
+use crate::observe;
 use crate::stats::stripe;
 use crate::sync::{
     Arc, HostArc, HostAtomicBool, HostAtomicI64, HostAtomicU64, Mutex, OnceLock, Ordering,
@@ -310,6 +311,7 @@ impl Memory {
         if !self.is_over(used, bytes) {
             return Ok(());
         }
+        observe::refused("memory_limit", self.limits.hard, used + bytes as u64);
         Err(PublishError::OverMemoryLimit {
             limit: self.limits.hard,
             used,

@@ -187,6 +187,9 @@ pub struct HubStats {
     pub lag_notices: u64,
     /// Events that these notices told of, in all. Notices of an unknown number count none.
     pub missed: u64,
+    /// Bytes that its events hold, if the hub has a [`memory_limit`](crate::HubBuilder::memory_limit): those in logs, those that
+    /// readers keep, and those that are not freed yet.
+    pub memory_used: Option<u64>,
     /// Subscriptions that were ended because they lagged. A [`Subscription`](crate::Subscription) is counted when it is
     /// dropped after it has read its end, a connection of a reactor when its lag is told, or about to be.
     pub lagged: u64,

@@ -198,6 +198,9 @@ pub(crate) fn record(stats: &HubStats, hub: Option<&str>) {
     };
     gauge!("fanfare_topics", labels(None)).set(stats.topics as f64);
     gauge!("fanfare_subscribers", labels(None)).set(stats.subscribers as f64);
+    if let Some(used) = stats.memory_used {
+        gauge!("fanfare_memory_used_bytes", labels(None)).set(used as f64);
+    }
     for (name, value) in [
         ("fanfare_published_events_total", stats.published),
         ("fanfare_published_bytes_total", stats.published_bytes),

@@ -155,8 +155,8 @@ src/subscription/batch.rs
 E
 fault lag-skip 'SkipToLatest goes on behind the newest event' <<'E'
 src/position.rs
-- let newest = topic.log.end(&epoch::pin()) - 1;
-+ let newest = topic.log.end(&epoch::pin());
+- let mut newest = topic.log.end(&guard) - 1;
++ let mut newest = topic.log.end(&guard);
 E
 fault lag-skip-count 'SkipToLatest counts what was lost, and not what it skips' <<'E'
 src/position.rs
@@ -170,7 +170,7 @@ src/position.rs
 E
 fault lag-uncounted 'an end for lag is not counted' <<'E'
 src/subscription/mod.rs
-- self.topic.shared.lagged.add(1);
+- shared.lagged.add(1);
 +
 E
 
@@ -282,7 +282,7 @@ src/subscribers/chunk.rs
 - while occupied != 0 {
 -     let index = occupied.trailing_zeros() as usize;
 -     occupied &= occupied - 1;
--     least = least.min(self.waiter(index).passed());
+-     least = least.min(self.waiter(index).holds());
 + let mut least = u64::MAX;
 + while occupied != 0 {
 +     let index = occupied.trailing_zeros() as usize;
@@ -331,7 +331,7 @@ src/subscription/mod.rs
 E
 fault count-published 'an event is not counted' <<'E'
 src/topic.rs
-- self.shared.published.add(1);
+- self.shared.counts.published(bytes);
 +
 E
 fault key-closed 'a closed topic stays at its key' <<'E'
