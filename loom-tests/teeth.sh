@@ -558,7 +558,7 @@ weaken end-no-acquire 'P3: `take_one`, AcqRel → Release' end_vs_park <<'E'
 subscribers/chunk.rs :: s/(let armed = self\.armed\.fetch_and\(!bit, Ordering::)AcqRel/$1Release/
 E
 weaken end-no-second-look 'no look at the reason after parking' end_vs_park <<'E'
-subscription/mod.rs :: s/(fn look\(&mut self, guard: &Guard\) -> Found \{\s*)self\.see_end\(\);/$1/
+subscription/mod.rs :: s/(fn look_at_more\(&mut self, guard: &Guard\) -> Option<Found> \{\s*)self\.see_ends\(\);/$1/
 subscription/mod.rs :: s/(let mut found = self\.look\(&guard\);)/self.see_end(); $1/
 E
 weaken end-spot-first 'E2: the spot is looked up before the reason is set' end_vs_move <<'E'

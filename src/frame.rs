@@ -144,6 +144,7 @@ const fn narrow(place: usize) -> u8 {
 
 impl Frame {
     /// Copies `buffer` into a frame of its own. One allocation.
+    #[inline]
     pub(crate) fn new(layout: Layout, buffer: &[u8]) -> Self {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let shape = Shape {
@@ -166,6 +167,7 @@ impl Frame {
         frame
     }
 
+    #[inline]
     fn from_shape(shape: Shape, buffer: &[u8]) -> Self {
         Self(ThinArc::from_header_and_slice(Header::new(shape), buffer))
     }
@@ -247,7 +249,12 @@ impl Frame {
     #[must_use]
     #[inline]
     pub fn as_sse(&self) -> &[u8] {
-        &self.0.slice[usize::from(self.shape().start)..self.end()]
+        let shape = self.shape();
+        let block = &self.0.slice[usize::from(shape.start)..];
+        match usize::from(shape.tail_len) {
+            0 => block,
+            tail => &block[..block.len() - tail],
+        }
     }
 
     /// Where the payload begins in [`as_sse`](Self::as_sse): where a prefix goes. A suffix goes before the last two bytes.
@@ -263,7 +270,8 @@ impl Frame {
     #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
     #[inline]
     pub fn len(&self) -> usize {
-        self.as_sse().len()
+        let shape = self.shape();
+        self.0.slice.len() - usize::from(shape.tail_len) - usize::from(shape.start)
     }
 
     /// The payload as it stands in the frame: the JSON, or a text of one line. `None` for a text of several lines,

@@ -33,7 +33,7 @@ use crate::event_id::EventId;
 use crate::eviction::{AnyKey, Evictions, GivenUp};
 use crate::frame::Frame;
 use crate::interest::{Interest, Watchers};
-use crate::log::{self, Kept, Log, Retention};
+use crate::log::{self, Kept, Log};
 use crate::memory::{Cut, Memory, part};
 use crate::observe::{self, Holes};
 use crate::position::Start;
@@ -482,11 +482,9 @@ impl TopicCore {
                 return Err(TopicClosed);
             }
         };
-        let retention = Retention {
-            age_ticks: self.shared.age_ticks(),
-            ..self.config().retention
-        };
-        self.log.retain(&retention, now, guard);
+        let retention = &self.config().retention;
+        self.log
+            .retain(retention, self.shared.age_ticks(), now, guard);
         self.shared.counts.published(bytes);
         let published = Published {
             #[expect(clippy::cast_possible_truncation, reason = "a count of 32 bits")]

@@ -20,7 +20,7 @@
 use std::ops::Range;
 
 use crate::frame::Frame;
-use crate::sync::{Arc, CowCell};
+use crate::sync::{Arc, CowCell, OnceLock};
 
 /// Most frames that are kept.
 const MAX_FRAMES: usize = 32;
@@ -52,13 +52,14 @@ pub(crate) struct Known(u32);
 
 #[derive(Debug)]
 pub(crate) struct Controls {
-    list: CowCell<List>,
+    /// Made when it is needed: to drop such a cell is to visit every thread that ever read one.
+    list: OnceLock<Box<CowCell<List>>>,
 }
 
 impl Controls {
     pub(crate) fn new() -> Self {
         Self {
-            list: CowCell::new(),
+            list: OnceLock::new(),
         }
     }
 
@@ -81,8 +82,13 @@ impl Controls {
         });
     }
 
+    fn list(&self) -> Option<Arc<List>> {
+        self.list.get()?.load_full()
+    }
+
     fn update(&self, change: impl Fn(&mut List)) {
-        self.list.rcu(|list| {
+        let cell = self.list.get_or_init(|| Box::new(CowCell::new()));
+        cell.rcu(|list| {
             let mut list = list.map(|list| List::clone(list)).unwrap_or_default();
             change(&mut list);
             list.bound();
@@ -93,7 +99,7 @@ impl Controls {
     /// What is here now.
     #[cold]
     pub(crate) fn look(&self) -> Seen {
-        let list = self.list.load_full();
+        let list = self.list();
         Seen {
             known: Known(list.as_ref().map_or(0, |list| list.late)),
             list,
@@ -108,19 +114,19 @@ impl Controls {
 
     /// Whether any is kept.
     pub(crate) fn any(&self) -> bool {
-        let list = self.list.load_full();
+        let list = self.list();
         list.is_some_and(|list| !list.frames.is_empty())
     }
 
     /// When the oldest one was made, in ticks.
     pub(crate) fn oldest(&self) -> Option<u64> {
-        let list = self.list.load_full()?;
+        let list = self.list()?;
         list.frames.iter().map(|kept| kept.born).min()
     }
 
     /// Lets those go that `over` names.
     pub(crate) fn forget(&self, over: impl Fn(&Kept) -> bool) {
-        let list = self.list.load_full();
+        let list = self.list();
         if list.is_some_and(|list| list.frames.iter().any(&over)) {
             self.update(|list| list.frames.retain(|kept| !over(kept)));
         }

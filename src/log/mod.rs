@@ -408,13 +408,13 @@ impl Log {
         );
     }
 
-    /// Applies `retention`. Cheap when there is nothing to do.
+    /// Applies `retention`, with this age. Cheap when there is nothing to do.
     #[inline]
-    pub(crate) fn retain(&self, retention: &Retention, now: u64, guard: &Guard) {
+    pub(crate) fn retain(&self, retention: &Retention, age_ticks: u64, now: u64, guard: &Guard) {
         self.evict(guard, |next| {
             self.end(guard).saturating_sub(next.first) >= retention.events
                 || self.bytes() > retention.bytes
-                || next.older_than(retention.age_ticks, now)
+                || next.older_than(age_ticks, now)
         });
     }
 

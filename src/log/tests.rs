@@ -91,7 +91,7 @@ fn an_evicted_hole_counts_as_missed_and_its_publisher_succeeds() {
         events: 4,
         ..KEEP_ALL
     };
-    log.retain(&keep_four, 0, &guard);
+    log.retain(&keep_four, keep_four.age_ticks, 0, &guard);
     assert_eq!(log.oldest_offset(), 4);
     assert!(
         matches!(reader.step(), Step::Lagged(1)),

@@ -448,6 +448,18 @@ impl Subscription {
     /// Sees whether it was ended from outside, or given up.
     #[inline]
     fn see_end(&mut self) {
+        if self.has_more() {
+            self.see_ends();
+        }
+    }
+
+    /// Whether it is more than a cursor: then there is more to look at than the log.
+    #[inline]
+    const fn has_more(&self) -> bool {
+        self.watched || self.extra.is_some()
+    }
+
+    fn see_ends(&mut self) {
         if self.watched
             && self.topic.subscribers.go_on(&self.seat)
             && !self.position.state.is_ended()
@@ -544,8 +556,15 @@ impl Subscription {
     }
 
     /// Drops the frames that are not wanted of those that come first, up to one that is.
-    #[cold]
+    #[inline]
     fn pass_unwanted(&mut self) {
+        if self.position.state == State::Opening {
+            self.drop_unwanted();
+        }
+    }
+
+    #[cold]
+    fn drop_unwanted(&mut self) {
         while self.position.state == State::Opening
             && let Some(extra) = &mut self.extra
             && extra.first_is_lost
@@ -739,22 +758,10 @@ impl Subscription {
 
     /// One look, without parking.
     fn look(&mut self, guard: &Guard) -> Found {
-        self.see_end();
-        self.see_late();
-        if self.position.state == State::Opening
-            && let Some(frame) = self.pop_first()
+        if self.has_more()
+            && let Some(found) = self.look_at_more(guard)
         {
-            return Found::Frame(frame);
-        }
-        if self.has_choice()
-            && self.position.state == State::Reading
-            && self.seek_visible(guard, Look::Item) == Ahead::Nothing
-        {
-            return if self.leaves() {
-                Found::Ended
-            } else {
-                Found::Nothing
-            };
+            return found;
         }
         let Self {
             topic, position, ..
@@ -792,6 +799,29 @@ impl Subscription {
             self.after_lag(from, guard);
         }
         found
+    }
+
+    /// What is looked at before the log. `None`: it is the log's turn.
+    #[inline(never)]
+    fn look_at_more(&mut self, guard: &Guard) -> Option<Found> {
+        self.see_ends();
+        self.see_late();
+        if self.position.state == State::Opening
+            && let Some(frame) = self.pop_first()
+        {
+            return Some(Found::Frame(frame));
+        }
+        let nothing = self.has_choice()
+            && self.position.state == State::Reading
+            && self.seek_visible(guard, Look::Item) == Ahead::Nothing;
+        if !nothing {
+            return None;
+        }
+        Some(if self.leaves() {
+            Found::Ended
+        } else {
+            Found::Nothing
+        })
     }
 
     /// Notes that it is up to date: an idle log may go. Tells whether it ends here, because it was asked to leave.
@@ -919,8 +949,10 @@ impl Subscription {
     /// What there is to read, without taking it.
     #[inline]
     fn peek(&mut self, guard: &Guard) -> Ahead {
-        self.see_end();
-        self.see_late();
+        if self.has_more() {
+            self.see_ends();
+            self.see_late();
+        }
         let found = if self.has_choice() {
             self.seek_visible(guard, Look::All)
         } else {

@@ -318,8 +318,10 @@ E
 fault end-unseen 'a reader that was ended reads on in batches' <<'E'
 src/subscription/mod.rs
 - fn peek(&mut self, guard: &Guard) -> Ahead {
--     self.see_end();
+-     if self.has_more() {
+-         self.see_ends();
 + fn peek(&mut self, guard: &Guard) -> Ahead {
++     if self.has_more() {
 E
 
 # Counts, and what is found where.

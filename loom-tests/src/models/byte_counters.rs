@@ -23,12 +23,12 @@ fn counters(name: &str, bound: usize, publishers: usize, appends: usize) {
             .collect();
         for _ in 0..appends {
             append_slowly(&log, "next");
-            log.retain(&KEEP_ONE, 0, &epoch::pin());
+            log.retain(&KEEP_ONE, KEEP_ONE.age_ticks, 0, &epoch::pin());
         }
         for publisher in publishers {
             publisher.join().expect("no panic");
         }
-        log.retain(&KEEP_ONE, 0, &epoch::pin());
+        log.retain(&KEEP_ONE, KEEP_ONE.age_ticks, 0, &epoch::pin());
         let mut seen = Seen::default();
         seen.read(&log, &mut Cursor::at(1));
         let each = frame("x").retained_bytes();

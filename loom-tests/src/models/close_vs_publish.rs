@@ -176,7 +176,7 @@ fn close_vs_evict() {
                 let guard = epoch::pin();
                 let appended = log.append(frame("a"), 7, 100, || 100, &guard).is_ok();
                 if appended {
-                    log.retain(&KEEP_ONE, 0, &guard);
+                    log.retain(&KEEP_ONE, KEEP_ONE.age_ticks, 0, &guard);
                 }
                 appended
             })

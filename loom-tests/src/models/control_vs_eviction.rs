@@ -89,7 +89,7 @@ fn race(name: &str, bound: usize, others: usize) {
                 for _ in 0..others {
                     append_pinned(&log, "other", &guard);
                 }
-                log.retain(&KEEP_ONE, 0, &guard);
+                log.retain(&KEEP_ONE, KEEP_ONE.age_ticks, 0, &guard);
             })
         };
         let mut told = Told::default();

@@ -23,7 +23,7 @@ fn evict_vs_evict() {
                 // One pin for both: what the append does not order, the pin must not order either.
                 let guard = epoch::pin();
                 append_pinned(&log, "x", &guard);
-                log.retain(&KEEP_ONE, 0, &guard);
+                log.retain(&KEEP_ONE, KEEP_ONE.age_ticks, 0, &guard);
             })
         });
         for publisher in publishers {

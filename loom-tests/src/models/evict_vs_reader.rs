@@ -52,7 +52,7 @@ fn evict(name: &str, stand: Stand, [old, new]: [u64; 2], reads: usize) {
                 for _ in 0..new {
                     append_pinned(&log, "new", &guard);
                 }
-                log.retain(&KEEP_ONE, 0, &guard);
+                log.retain(&KEEP_ONE, KEEP_ONE.age_ticks, 0, &guard);
             })
         };
         let mut seen = Seen::default();

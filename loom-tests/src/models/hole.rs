@@ -99,7 +99,8 @@ fn hole_evicted() {
             let feed = Arc::clone(&feed);
             thread::spawn(move || {
                 append_slowly(&feed.log, "a");
-                feed.log.retain(&KEEP_ONE, 0, &epoch::pin());
+                feed.log
+                    .retain(&KEEP_ONE, KEEP_ONE.age_ticks, 0, &epoch::pin());
                 feed.subscribers.wake();
             })
         });
