@@ -559,7 +559,7 @@ subscribers/chunk.rs :: s/(let armed = self\.armed\.fetch_and\(!bit, Ordering::)
 E
 weaken end-no-second-look 'no look at the reason after parking' end_vs_park <<'E'
 subscription/mod.rs :: s/(fn look_at_more\(&mut self, guard: &Guard\) -> Option<Found> \{\s*)self\.see_ends\(\);/$1/
-subscription/mod.rs :: s/(let mut found = self\.look\(&guard\);)/self.see_end(); $1/
+subscription/mod.rs :: s/(let mut found = self\.look\(&guard\);)/self.see_ends(); $1/
 E
 weaken end-spot-first 'E2: the spot is looked up before the reason is set' end_vs_move <<'E'
 ending.rs :: s/(pub fn end\(&self, reason: EndReason\) -> bool \{)(.*?)let spot = self\.0\.spot\(\)\.clone\(\);/$1 let spot = self.0.spot().clone();$2/s

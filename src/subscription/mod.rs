@@ -446,7 +446,7 @@ impl Subscription {
     }
 
     /// Sees whether it was ended from outside, or given up.
-    #[inline]
+    #[cfg(feature = "http-body")]
     fn see_end(&mut self) {
         if self.has_more() {
             self.see_ends();
