@@ -6,8 +6,9 @@
 //!
 //! Every topic keeps history, so that all topics together would hold more than the limit. The readers that go on are served
 //! by threads; a publisher waits when they are a window behind, so what they lose is lost to the limit alone. Prints what was
-//! used at most, the memory of the process, and what was lost. Ends with a failure if a reader that went on lost anything,
-//! or the limit was exceeded by more than 5 %.
+//! used at most, the memory of the process, and what was lost. Those that never read are given up after `--evict-after`, and
+//! the log says so. Ends with a failure if a reader that went on lost anything, if one that stood still was not given up in
+//! time, or if the limit was exceeded by more than 5 %.
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,11 +20,12 @@
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use fanfare::{Event, Hub, Item, Subscription, Topic};
+use fanfare::{ConfigError, Event, Hub, Item, Subscription, Topic};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -54,6 +56,9 @@ struct Options {
     /// Events that readers may be behind.
     #[arg(long, default_value_t = 10_000)]
     window: u64,
+    /// Milliseconds without progress after which a reader is given up.
+    #[arg(long, default_value_t = 500)]
+    evict_after: u64,
 }
 
 /// What all threads share.
@@ -138,12 +143,31 @@ impl Run {
     }
 }
 
-fn run(options: Options) -> Result<bool, Box<dyn Error>> {
+/// When readers were given up.
+type GivenUp = Arc<Mutex<Vec<Instant>>>;
+
+fn limited(options: &Options) -> Result<(Hub, GivenUp), ConfigError> {
     let hub = Hub::builder()
         .history(true)
         .max_event_bytes(1 << 20)
         .memory_limit(options.limit)
+        .evict_after(Duration::from_millis(options.evict_after))
         .build()?;
+    let given_up = GivenUp::default();
+    let note = Arc::clone(&given_up);
+    hub.on_eviction(move |eviction| {
+        let mut given_up = note.lock().unwrap_or_else(PoisonError::into_inner);
+        // The log: one line each; here the first ones will do.
+        if given_up.len() < 3 {
+            eprintln!("gave up {eviction}");
+        }
+        given_up.push(Instant::now());
+    });
+    Ok((hub, given_up))
+}
+
+fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
+    let (hub, given_up) = limited(options)?;
     let topics = (0..options.topics).map(|topic| hub.topic(topic.to_string().as_str()));
     let topics = topics.collect::<Result<Vec<_>, _>>()?;
     let mut stalled = Vec::new();
@@ -151,7 +175,7 @@ fn run(options: Options) -> Result<bool, Box<dyn Error>> {
     for subscriber in 0..options.subscribers {
         let subscription = topics[(subscriber % options.topics) as usize].subscribe()?;
         if subscriber / options.topics < options.stalled.div_ceil(options.topics) {
-            stalled.push(subscription);
+            stalled.push(subscription.label(format!("client {subscriber}")));
         } else {
             healthy[(subscriber % options.threads) as usize].push(subscription);
         }
@@ -159,7 +183,7 @@ fn run(options: Options) -> Result<bool, Box<dyn Error>> {
     let (still, going) = (stalled.len(), options.subscribers as usize - stalled.len());
     let run = Run {
         read: (0..options.threads).map(|_| AtomicU64::new(0)).collect(),
-        options,
+        options: options.clone(),
         hub,
         topics,
         published: AtomicU64::new(0),
@@ -221,12 +245,22 @@ fn run(options: Options) -> Result<bool, Box<dyn Error>> {
         seen.lost,
         run.refused.load(Ordering::Relaxed)
     );
+    let given_up = given_up.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = given_up.iter().map(|at| at.duration_since(begun));
+    let (first, last) = (times.clone().min(), times.max().unwrap_or_default());
+    println!(
+        "given up: {} of {still}, {:.1?} to {last:.1?} after the beginning",
+        given_up.len(),
+        first.unwrap_or_default(),
+    );
     drop(stalled);
-    Ok(seen.lost == 0 && used <= limit * 1.05)
+    // Twice the time, and a round of the clock.
+    let in_time = Duration::from_millis(options.evict_after * 3 + 500);
+    Ok(seen.lost == 0 && used <= limit * 1.05 && given_up.len() == still && last <= in_time)
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let holds = run(Options::parse())?;
+    let holds = run(&Options::parse())?;
     Ok(if holds {
         ExitCode::SUCCESS
     } else {
