@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fanfare::{
-    ConfigError, Event, EventId, Hub, Payload, PublishError, Published, SubscribeError,
+    ConfigError, Event, Hub, LastEventId, Payload, PublishError, Published, SubscribeError,
     Subscription,
 };
 use serde::Serialize;
@@ -189,18 +189,14 @@ impl App {
         Ok(published)
     }
 
-    /// Subscribes from now, or from just after `id`.
+    /// Subscribes from now, or from just after what the client has.
     pub(crate) fn subscribe(
         &self,
         topic: &str,
-        id: Option<EventId>,
+        last: LastEventId,
     ) -> Result<Subscription, Refused<SubscribeError>> {
         self.admit(topic)?;
-        match id {
-            Some(id) => self.hub.subscribe_from(topic, id),
-            None => self.hub.subscribe(topic),
-        }
-        .map_err(Refused::Hub)
+        self.hub.subscribe_from(topic, last).map_err(Refused::Hub)
     }
 
     /// Refuses a new topic once there are [`MAX_TOPICS`]. Requests that race may pass it by one each, which is fine.

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use fanfare::{EncodeError, Event, EventId, PublishError, Published, SubscribeError};
+use fanfare::{EncodeError, Event, LastEventId, PublishError, Published, SubscribeError};
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -73,20 +73,12 @@ async fn stats(State(app): State<App>) -> impl IntoResponse {
     ([(header::CACHE_CONTROL, "no-store")], stats)
 }
 
-#[derive(Debug, Deserialize)]
-struct EventsQuery {
-    last_event_id: Option<String>,
-}
-
 async fn events(
     State(app): State<App>,
     TopicName(topic): TopicName,
-    query: Result<Query<EventsQuery>, QueryRejection>,
-    headers: HeaderMap,
+    last: LastEventId,
 ) -> Result<Response, ApiError> {
-    let query = parsed(query)?;
-    let id = resume_after(&headers, query.last_event_id.as_deref())?;
-    let subscription = app.subscribe(&topic, id)?;
+    let subscription = app.subscribe(&topic, last)?;
     Ok(subscription.into_sse().retry(RETRY).into_response())
 }
 
@@ -98,26 +90,6 @@ fn parsed<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
             rejection.body_text(),
         )),
     }
-}
-
-/// The header is the browser's own memory and fresher than an address, which stays the same over reconnects.
-fn resume_after(headers: &HeaderMap, query: Option<&str>) -> Result<Option<EventId>, ApiError> {
-    let given = match headers.get("last-event-id") {
-        Some(value) => value.as_bytes(),
-        None => query.unwrap_or_default().as_bytes(),
-    };
-    if given.is_empty() {
-        return Ok(None);
-    }
-    let id = str::from_utf8(given)
-        .ok()
-        .and_then(|text| text.parse().ok());
-    id.map(Some).ok_or_else(|| {
-        ApiError::bad_request(
-            "invalid_last_event_id",
-            "the last event id is not one that this server gives out, such as 3f2a9c0d11e2a4b7-42",
-        )
-    })
 }
 
 #[derive(Debug, Deserialize)]
