@@ -20,7 +20,7 @@
 use std::ops::Range;
 
 use crate::frame::Frame;
-use crate::sync::{Arc, CowCell, OnceLock};
+use crate::sync::{Arc, LateCowCell};
 
 /// Most frames that are kept.
 const MAX_FRAMES: usize = 32;
@@ -52,14 +52,13 @@ pub(crate) struct Known(u32);
 
 #[derive(Debug)]
 pub(crate) struct Controls {
-    /// Made when it is needed: to drop such a cell is to visit every thread that ever read one.
-    list: OnceLock<Box<CowCell<List>>>,
+    list: LateCowCell<List>,
 }
 
 impl Controls {
     pub(crate) fn new() -> Self {
         Self {
-            list: OnceLock::new(),
+            list: LateCowCell::new(),
         }
     }
 
@@ -82,13 +81,8 @@ impl Controls {
         });
     }
 
-    fn list(&self) -> Option<Arc<List>> {
-        self.list.get()?.load_full()
-    }
-
     fn update(&self, change: impl Fn(&mut List)) {
-        let cell = self.list.get_or_init(|| Box::new(CowCell::new()));
-        cell.rcu(|list| {
+        self.list.rcu(|list| {
             let mut list = list.map(|list| List::clone(list)).unwrap_or_default();
             change(&mut list);
             list.bound();
@@ -99,7 +93,7 @@ impl Controls {
     /// What is here now.
     #[cold]
     pub(crate) fn look(&self) -> Seen {
-        let list = self.list();
+        let list = self.list.load_full();
         Seen {
             known: Known(list.as_ref().map_or(0, |list| list.late)),
             list,
@@ -114,19 +108,19 @@ impl Controls {
 
     /// Whether any is kept.
     pub(crate) fn any(&self) -> bool {
-        let list = self.list();
+        let list = self.list.load_full();
         list.is_some_and(|list| !list.frames.is_empty())
     }
 
     /// When the oldest one was made, in ticks.
     pub(crate) fn oldest(&self) -> Option<u64> {
-        let list = self.list()?;
+        let list = self.list.load_full()?;
         list.frames.iter().map(|kept| kept.born).min()
     }
 
     /// Lets those go that `over` names.
     pub(crate) fn forget(&self, over: impl Fn(&Kept) -> bool) {
-        let list = self.list();
+        let list = self.list.load_full();
         if list.is_some_and(|list| list.frames.iter().any(&over)) {
             self.update(|list| list.frames.retain(|kept| !over(kept)));
         }

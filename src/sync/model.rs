@@ -197,6 +197,9 @@ pub(crate) mod epoch {
     }
 }
 
+/// Made at once: when it is made orders nothing.
+pub(crate) type LateCowCell<T> = CowCell<T>;
+
 /// Versions behind an index: an acquire load to read, an acquire-release compare-and-swap to write.
 #[derive(Debug)]
 pub(crate) struct CowCell<T> {

@@ -102,6 +102,24 @@ impl<T> CowCell<T> {
     }
 }
 
+/// A [`CowCell`] that is made when something is put into it: to drop one is to visit every thread that ever read any.
+#[derive(Debug, Default)]
+pub(crate) struct LateCowCell<T>(OnceLock<Box<CowCell<T>>>);
+
+impl<T> LateCowCell<T> {
+    pub(crate) fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    pub(crate) fn load_full(&self) -> Option<Arc<T>> {
+        self.0.get()?.load_full()
+    }
+
+    pub(crate) fn rcu(&self, f: impl FnMut(Option<&Arc<T>>) -> Option<Arc<T>>) {
+        self.0.get_or_init(|| Box::new(CowCell::new())).rcu(f);
+    }
+}
+
 /// A mutable place whose exclusive use is proved by a protocol beside it.
 #[derive(Debug, Default)]
 pub(crate) struct ProtocolCell<T>(std::cell::UnsafeCell<T>);
