@@ -579,8 +579,7 @@ weaken stall-evict-blind 'V1: the clock looks at a standing and then sets it' st
 subscribers/waiter.rs :: s/self\.standing\s*\.compare_exchange\(seen, next, Ordering::Relaxed, Ordering::Relaxed\)\s*\.is_ok\(\)/{ self.standing.store(next, Ordering::Relaxed); seen != 0 }/
 E
 weaken stall-anybody 'V2: the clock gives up whoever is watched' stall_vs_leave <<'E'
-subscribers/waiter.rs :: s/let suspected = seen & \(WATCHED \| SUSPECT\) == WATCHED \| SUSPECT;/let suspected = seen \& WATCHED != 0;/
-subscribers/waiter.rs :: s/(self\.turn\(seen, seen \| SUSPECT\);\s*\}\s*)seen & \(WATCHED \| SUSPECT\) == WATCHED \| SUSPECT/$1true/
+subscribers/waiter.rs :: s/standing & \(WATCHED \| SUSPECT \| EVICTED\) == WATCHED \| SUSPECT/standing \& WATCHED != 0/
 E
 weaken drain-no-rmw 'D1: asks without an RMW of `armed` when nobody is parked' drain_vs_park <<'E'
 subscribers/chunk.rs :: s/if asked != 0 \{/if asked \& self.armed.load(Ordering::Acquire) != 0 {/

@@ -62,6 +62,18 @@ fn who_stands_still_is_given_up_between_once_and_twice_the_time() {
     assert!(waited >= T, "given up after {waited:?}");
     // Counted out at once, though it is there still.
     assert_eq!((hub.subscribers(), hub.subscribers_of("a")), (1, 1));
+    // However long it stays.
+    for _ in 0..5 {
+        moves_on(&hub, T + hub.tick());
+        drain(&mut prompt);
+    }
+    let counted = (
+        hub.stats().evicted,
+        hub.subscribers(),
+        hub.subscribers_of("a"),
+    );
+    assert_eq!(counted, (1, 1, 1));
+    assert_eq!(hub.evictions().len(), 1);
     assert!(is_over(&mut still));
     assert_eq!(still.end_reason(), Some(EndReason::Evicted));
     drop(still);

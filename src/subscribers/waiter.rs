@@ -48,6 +48,10 @@ const AGED: u8 = 16;
 /// The owner reads for others.
 const FEED: u8 = 32;
 
+const fn is_suspected(standing: u8) -> bool {
+    standing & (WATCHED | SUSPECT | EVICTED) == WATCHED | SUSPECT
+}
+
 #[derive(Debug)]
 pub(crate) struct Waiter {
     lent: AtomicBool,
@@ -206,17 +210,16 @@ impl Waiter {
     /// The clock looks at an owner that has something to read. `true` if it is suspected from an earlier look. W-e
     pub(crate) fn suspect(&self) -> bool {
         let seen = self.standing.load(Ordering::Relaxed);
-        if seen & (WATCHED | SUSPECT) == WATCHED {
+        if seen & (WATCHED | SUSPECT | EVICTED) == WATCHED {
             self.turn(seen, seen | SUSPECT);
         }
-        seen & (WATCHED | SUSPECT) == WATCHED | SUSPECT
+        is_suspected(seen)
     }
 
-    /// The clock gives an owner up, if it is suspected still. Tells whether it did. W-e
+    /// The clock gives an owner up, if it is suspected still. Tells whether it did: once for an owner (V1). W-e
     pub(crate) fn evict(&self) -> bool {
         let seen = self.standing.load(Ordering::Relaxed);
-        let suspected = seen & (WATCHED | SUSPECT) == WATCHED | SUSPECT;
-        suspected && self.turn(seen, seen & !SUSPECT | EVICTED)
+        is_suspected(seen) && self.turn(seen, seen & !SUSPECT | EVICTED)
     }
 
     fn turn(&self, seen: u8, next: u8) -> bool {

@@ -47,6 +47,10 @@ fn stall_vs_read() {
         } else {
             assert!(read.is_ok(), "neither read nor ended");
         }
+        // Later looks find nothing new.
+        topic.core().look_for_stalled(0, 0);
+        topic.core().look_for_stalled(0, 0);
+        assert_eq!(hub.subscribers(), usize::from(!given_up));
         drop(reader);
         assert_eq!(hub.subscribers(), 0);
     });
