@@ -561,6 +561,12 @@ weaken end-no-second-look 'no look at the reason after parking' end_vs_park <<'E
 subscription/mod.rs :: s/(fn look_at_more\(&mut self, guard: &Guard\) -> Option<Found> \{\s*)self\.see_ends\(\);/$1/
 subscription/mod.rs :: s/(let mut found = self\.look\(&guard\);)/self.see_ends(); $1/
 E
+weaken end-no-watcher 'R1: who waits for the clock is not reached' end_vs_park <<'E'
+ending.rs :: s/panics\.run\(\|\| watcher\.wake\(\)\);//
+E
+weaken end-late-watcher 'R1: a reader looks at the reason before it parks at the watcher only' end_vs_park <<'E'
+subscription/mod.rs :: s/(if matches!\(found, Found::Nothing\) \{\s*self\.park\(cx\);)(\s*found = self\.look\(&guard\);)/$1 if self.waits(cx) { return Poll::Pending; }$2/
+E
 weaken end-spot-first 'E2: the spot is looked up before the reason is set' end_vs_move <<'E'
 ending.rs :: s/(pub fn end\(&self, reason: EndReason\) -> bool \{)(.*?)let spot = self\.0\.spot\(\)\.clone\(\);/$1 let spot = self.0.spot().clone();$2/s
 E

@@ -191,6 +191,20 @@ impl Clock {
         self.face.refresh()
     }
 
+    /// The time in nanoseconds.
+    pub(crate) fn nanos(&self) -> u64 {
+        let face = &self.face;
+        if cfg!(fanfare_loom) || face.config.by_hand {
+            return face.refresh().saturating_mul(face.tick_nanos);
+        }
+        u64::try_from(face.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// So many nanoseconds in ticks, rounded up.
+    pub(crate) fn ticks(&self, nanos: u64) -> u64 {
+        nanos.div_ceil(self.face.tick_nanos.max(1))
+    }
+
     /// Lets so many ticks go by, with a turn after each: a clock that goes by hand. Tells how many topics it visited.
     #[cfg(feature = "_simulate")]
     pub(crate) fn go_on(&self, ticks: u64) -> u64 {

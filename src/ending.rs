@@ -27,9 +27,11 @@
 
 use std::fmt;
 
+use crate::interest::Watcher;
 use crate::subscribers::Seat;
 use crate::sync::{Arc, AtomicU32, HostArc, Ordering, PoisonError, StepMutex, StepMutexGuard};
 use crate::topic::TopicCore;
+use crate::unwind::FirstPanic;
 
 /// Why a subscription has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -186,7 +188,6 @@ impl EndHandle {
     }
 
     /// Puts another owner's spot in. The caller looks at the reason next (E2).
-    #[cfg(any(fanfare_loom, all(feature = "reactor", unix, not(fanfare_tasks))))]
     pub(crate) fn move_to(&self, spot: HostArc<dyn Spot>) {
         self.put(Some(spot));
     }
@@ -225,19 +226,31 @@ impl fmt::Debug for EndHandle {
 pub(crate) struct OwnSeat {
     topic: Arc<TopicCore>,
     seat: Seat,
+    /// Where it waits that has a rate, instead.
+    waits_at: Option<HostArc<Watcher>>,
 }
 
 impl OwnSeat {
-    pub(crate) fn new(topic: &Arc<TopicCore>, seat: &Seat) -> Self {
+    pub(crate) fn new(
+        topic: &Arc<TopicCore>,
+        seat: &Seat,
+        waits_at: Option<HostArc<Watcher>>,
+    ) -> Self {
         Self {
             topic: Arc::clone(topic),
             seat: seat.alias(),
+            waits_at,
         }
     }
 }
 
 impl Spot for OwnSeat {
     fn reach(&self) {
-        self.topic.subscribers.wake_one(&self.seat);
+        let mut panics = FirstPanic::default();
+        panics.run(|| self.topic.subscribers.wake_one(&self.seat));
+        if let Some(watcher) = &self.waits_at {
+            panics.run(|| watcher.wake());
+        }
+        panics.resume();
     }
 }

@@ -30,6 +30,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::error::SubscribeError;
 use crate::sync::{
     AtomicBool, AtomicU64, AtomicUsize, HostArc, Ordering, PoisonError, StepMutex, StepMutexGuard,
@@ -84,11 +85,7 @@ impl Watchers {
     }
 
     fn add(&self, topic: usize) -> HostArc<Watcher> {
-        let watcher = HostArc::new(Watcher {
-            waker: StepMutex::new(None),
-            came: AtomicBool::new(false),
-            alarm: AtomicU64::new(NEVER),
-        });
+        let watcher = Watcher::new();
         self.shard(topic)
             .entry(topic)
             .or_default()
@@ -141,6 +138,24 @@ impl Watchers {
 }
 
 impl Watcher {
+    pub(crate) fn new() -> HostArc<Self> {
+        HostArc::new(Self {
+            waker: StepMutex::new(None),
+            came: AtomicBool::new(false),
+            alarm: AtomicU64::new(NEVER),
+        })
+    }
+
+    /// Has the clock wake it when the time is `due` ticks, if not before. Its owner alone calls this, after
+    /// [`park`](Self::park).
+    pub(crate) fn wake_by(self: &HostArc<Self>, due: u64, clock: &Clock) {
+        // Relaxed: only the owner sets it, and the clock's thread clears it before it wakes. J3
+        if due < self.alarm.load(Ordering::Relaxed) {
+            self.alarm.store(due, Ordering::Relaxed);
+            clock.wake_at(due, self);
+        }
+    }
+
     pub(crate) fn wake(&self) {
         // Out of the lock before it is woken: it is user code.
         let waker = lock(&self.waker).take();
@@ -156,7 +171,7 @@ impl Watcher {
         self.wake();
     }
 
-    fn park(&self, waker: Option<Waker>) {
+    pub(crate) fn park(&self, waker: Option<Waker>) {
         let old = std::mem::replace(&mut *lock(&self.waker), waker);
         drop(old);
     }
@@ -296,11 +311,7 @@ impl Interest {
         if now >= due {
             return Poll::Ready(());
         }
-        // Relaxed: only who polls sets it, and the clock's thread clears it before it wakes. J3
-        if due < self.watcher.alarm.load(Ordering::Relaxed) {
-            self.watcher.alarm.store(due, Ordering::Relaxed);
-            clock.wake_at(due, &self.watcher);
-        }
+        self.watcher.wake_by(due, clock);
         Poll::Pending
     }
 }

@@ -1,4 +1,4 @@
-//! What a reader wants of its topic: filters, all but its own events, the newest of a kind.
+//! What a reader wants of its topic: filters, all but its own events, the newest of a kind; and how fast ([`rate`]).
 //!
 //! **Role.** A [`Choice`] moves a reader's cursor on to the next frame that it wants. It stands between a subscription and
 //! its [`Position`], and only where something was chosen. Publishers know nothing of it.
@@ -14,18 +14,25 @@
 //! * W2: no more is stepped over in one look than was visible when it began. So a look ends, however fast publishers are;
 //!   whoever parks looks after it armed, and is woken for what came later.
 
+mod rate;
 mod window;
 
 use std::fmt;
+use std::num::NonZeroU32;
+use std::task::Waker;
+use std::time::Duration;
 
+use rate::Rate;
 use window::{Verdict, Window};
 
+use crate::clock::Clock;
 use crate::frame::Frame;
+use crate::interest::Watcher;
 use crate::log::{Reader, Step};
 use crate::position::{Ahead, Position};
 use crate::reader_id::ReaderId;
 use crate::sync::epoch::Guard;
-use crate::sync::{Mutex, PoisonError};
+use crate::sync::{HostArc, Mutex, PoisonError};
 use crate::topic::TopicCore;
 
 /// Of which events a reader gets only the newest; see [`Subscription::conflate`](crate::Subscription::conflate).
@@ -60,6 +67,11 @@ pub(crate) struct Choice {
     conflation: Option<Conflation>,
     conflated: u64,
     window: Window,
+    /// Whether the next look is at all that is visible: the reader had to wait.
+    looks_anew: bool,
+    /// When the reader gave a sign of life last, in ticks.
+    signed: Option<u64>,
+    rate: Option<Rate>,
 }
 
 /// How far a look may go.
@@ -92,6 +104,59 @@ impl Choice {
         self.conflated
     }
 
+    /// Sets how fast the reader reads at most. Gives what it waits at.
+    pub(crate) fn limit_rate(&mut self, events: NonZeroU32, every: Duration) -> HostArc<Watcher> {
+        let rate = self.rate.insert(Rate::new(events, every));
+        HostArc::clone(rate.watcher())
+    }
+
+    /// What a reader waits at that has had its share.
+    pub(crate) fn waits_at(&self) -> Option<&HostArc<Watcher>> {
+        self.rate.as_ref().map(Rate::watcher)
+    }
+
+    /// Looks at the time: whether the reader has had its share. When it may go on, it does so with what is newest by then.
+    pub(crate) fn has_to_wait(&mut self, clock: &Clock) -> bool {
+        let Some(rate) = &mut self.rate else {
+            return false;
+        };
+        let (waits, waited) = rate.look(clock);
+        self.looks_anew |= waited && !waits;
+        waits
+    }
+
+    /// Has the clock wake a reader that [has to wait](Self::has_to_wait). `look_after`: ticks after which it is to show that
+    /// it goes on.
+    pub(crate) fn wait(&self, clock: &Clock, look_after: Option<u64>, waker: &Waker) {
+        if let Some(rate) = &self.rate {
+            rate.wait(clock, look_after, waker);
+        }
+    }
+
+    /// From here on it reads as fast as it can.
+    pub(crate) fn lift_rate(&mut self) {
+        self.rate = None;
+    }
+
+    /// A frame of the log was read.
+    pub(crate) fn taken(&mut self, clock: &Clock) {
+        if let Some(rate) = &mut self.rate {
+            rate.take();
+        }
+        self.gave_sign(clock);
+    }
+
+    /// The reader gave a frame or a heartbeat.
+    pub(crate) fn gave_sign(&mut self, clock: &Clock) {
+        self.signed = Some(clock.now());
+    }
+
+    /// Whether the reader gave neither for so many ticks. They count from the first look.
+    pub(crate) fn is_silent(&mut self, clock: &Clock, ticks: u64) -> bool {
+        let now = clock.now();
+        now.saturating_sub(*self.signed.get_or_insert(now)) >= ticks
+    }
+
     /// The offset at which a batch ends that begins now, if what is newest was decided up to there only.
     pub(crate) fn until(&self) -> Option<u64> {
         self.conflation.map(|_| self.window.until())
@@ -122,8 +187,16 @@ impl Choice {
         guard: &Guard,
         (look, until): (Look, u64),
     ) -> (Ahead, bool) {
+        let look = if std::mem::take(&mut self.looks_anew) {
+            Look::All
+        } else {
+            look
+        };
         let mut passed = false;
         loop {
+            if self.rate.as_ref().is_some_and(Rate::is_used_up) {
+                return (Ahead::Nothing, passed);
+            }
             let (ahead, crossed) = position.peek(topic, guard);
             passed |= crossed;
             if ahead == Ahead::Notice {

@@ -116,6 +116,7 @@ impl<'a> Batch<'a> {
             topic,
             position,
             crossed,
+            extra,
             ..
         } = &mut *self.subscription;
         if position.state != State::Reading || position.left == 0 {
@@ -128,6 +129,11 @@ impl<'a> Batch<'a> {
         match step {
             Step::Frame(frame) => {
                 position.left -= 1;
+                if let Some(extra) = extra
+                    && let Some(choice) = &mut extra.choice
+                {
+                    choice.taken(&topic.shared.clock);
+                }
                 Some(frame)
             }
             _ => None,

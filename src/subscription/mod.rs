@@ -10,9 +10,11 @@ mod batch;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 pub use batch::{Batch, RecvBatch};
 use futures_core::Stream;
@@ -338,6 +340,49 @@ impl Subscription {
         choice.map_or(0, Choice::conflated)
     }
 
+    /// Reads at most so many events in each time of this length, over the long run: after a silence up to `events` come at
+    /// once, and then one for each `every / events`.
+    ///
+    /// What comes faster stays in the log until it is this reader's turn, and is lost to it when the log's limits say so: it is
+    /// told of that as of every lag. With [`conflate`](Self::conflate) it reads what is newest when its turn comes: a price four
+    /// times a second, however often it changes. What a [`filter`](Self::filter) leaves out costs nothing of the rate, and
+    /// neither do the frames of a snapshot, the notice of a lag, and control events that come after one.
+    ///
+    /// Who has to wait is woken by the hub's clock and not by publishers. It ticks every 250 ms or more often, so with 10
+    /// events in a second two or three come together; give `events` and `every` so that `every` is some ticks long, for what a
+    /// reader has not used up after that time is not saved for later.
+    /// A subscription that is asked to leave ([drain](crate::Hub::drain), [age](crate::HubBuilder::max_connection_age))
+    /// reads the rest without a limit; one whose topic is closed goes on at its rate. With an `every` of zero there is no limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::num::NonZeroU32;
+    /// use std::time::Duration;
+    /// use fanfare::{Event, Hub, Item};
+    ///
+    /// let hub = Hub::new();
+    /// let three = NonZeroU32::new(3).ok_or("not zero")?;
+    /// let mut slow = hub.subscribe("prices")?.max_rate(three, Duration::from_secs(3600));
+    /// for price in 0..10 {
+    ///     hub.publish("prices", Event::json(&price))?;
+    /// }
+    /// let read = std::iter::from_fn(|| slow.try_recv().ok()).count();
+    /// assert_eq!(read, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn max_rate(mut self, events: NonZeroU32, every: Duration) -> Self {
+        if every.is_zero() {
+            return self;
+        }
+        let watcher = self.choice().limit_rate(events, every);
+        let spot = HostArc::new(OwnSeat::new(&self.topic, &self.seat, Some(watcher)));
+        if let Some(handle) = &self.extra().end_handle {
+            handle.move_to(spot);
+        }
+        self
+    }
+
     fn choice(&mut self) -> &mut Choice {
         self.extra().choice.get_or_insert_default()
     }
@@ -389,7 +434,10 @@ impl Subscription {
         if let Some(handle) = self.extra.as_ref().and_then(|it| it.end_handle.as_ref()) {
             return handle.clone();
         }
-        let handle = EndHandle::new(HostArc::new(OwnSeat::new(&self.topic, &self.seat)));
+        let choice = self.extra.as_ref().and_then(|it| it.choice.as_ref());
+        let waits_at = choice.and_then(Choice::waits_at).cloned();
+        let spot = OwnSeat::new(&self.topic, &self.seat, waits_at);
+        let handle = EndHandle::new(HostArc::new(spot));
         self.extra().end_handle = Some(handle.clone());
         handle
     }
@@ -757,12 +805,32 @@ impl Subscription {
     }
 
     /// One look, without parking.
+    #[inline]
     fn look(&mut self, guard: &Guard) -> Found {
-        if self.has_more()
-            && let Some(found) = self.look_at_more(guard)
-        {
+        if self.has_more() {
+            self.look_with_more(guard)
+        } else {
+            self.look_at_log(guard)
+        }
+    }
+
+    #[inline(never)]
+    fn look_with_more(&mut self, guard: &Guard) -> Found {
+        if let Some(found) = self.look_at_more(guard) {
             return found;
         }
+        let found = self.look_at_log(guard);
+        if matches!(found, Found::Frame(_))
+            && let Some(extra) = &mut self.extra
+            && let Some(choice) = &mut extra.choice
+        {
+            choice.taken(&self.topic.shared.clock);
+        }
+        found
+    }
+
+    #[inline]
+    fn look_at_log(&mut self, guard: &Guard) -> Found {
         let Self {
             topic, position, ..
         } = self;
@@ -801,8 +869,25 @@ impl Subscription {
         found
     }
 
+    /// Whether it has had its share of the log for now.
+    #[cold]
+    fn has_to_wait(&mut self) -> bool {
+        let extra = self.extra.as_mut();
+        let Some(choice) = extra.and_then(|it| it.choice.as_mut()) else {
+            return false;
+        };
+        if !choice.has_to_wait(&self.topic.shared.clock) {
+            return false;
+        }
+        // Who is asked to leave does not keep others waiting.
+        let leaves = self.topic.subscribers.asked(&self.seat).is_some();
+        if leaves {
+            choice.lift_rate();
+        }
+        !leaves
+    }
+
     /// What is looked at before the log. `None`: it is the log's turn.
-    #[inline(never)]
     fn look_at_more(&mut self, guard: &Guard) -> Option<Found> {
         self.see_ends();
         self.see_late();
@@ -811,10 +896,13 @@ impl Subscription {
         {
             return Some(Found::Frame(frame));
         }
-        let nothing = self.has_choice()
-            && self.position.state == State::Reading
-            && self.seek_visible(guard, Look::Item) == Ahead::Nothing;
-        if !nothing {
+        if !self.has_choice() || self.position.state != State::Reading {
+            return None;
+        }
+        if self.has_to_wait() {
+            return Some(Found::Nothing);
+        }
+        if self.seek_visible(guard, Look::Item) != Ahead::Nothing {
             return None;
         }
         Some(if self.leaves() {
@@ -848,8 +936,23 @@ impl Subscription {
 
     /// Parks; the caller looks once more.
     #[inline]
-    fn park(&self, cx: &Context<'_>) {
-        self.topic.subscribers.arm(&self.seat, cx.waker());
+    fn park(&mut self, cx: &Context<'_>) {
+        if !self.has_choice() || !self.waits(cx) {
+            self.topic.subscribers.arm(&self.seat, cx.waker());
+        }
+    }
+
+    /// Has the clock wake it, if it has had its share. R1 of `choice::rate`
+    #[cold]
+    fn waits(&mut self, cx: &Context<'_>) -> bool {
+        let waits = self.position.state == State::Reading && self.has_to_wait();
+        let choice = self.extra.as_ref().and_then(|it| it.choice.as_ref());
+        if waits && let Some(choice) = choice {
+            let shared = &self.topic.shared;
+            let look_after = self.topic.config().evict_ticks.map(|ticks| ticks / 4);
+            choice.wait(&shared.clock, look_after, cx.waker());
+        }
+        waits
     }
 
     /// Takes the next item if there is one.
@@ -946,6 +1049,28 @@ impl Subscription {
         }
     }
 
+    /// Whether it gave no sign of life for long though its topic moves on, for it does not want what is there, or not yet. Publishers
+    /// or the clock have it polled meanwhile.
+    #[inline]
+    fn is_silent(&mut self) -> bool {
+        self.beats && self.has_choice() && self.gave_nothing()
+    }
+
+    #[cold]
+    fn gave_nothing(&mut self) -> bool {
+        // See `clock`: with the third for which a topic is left alone, it makes one interval.
+        let long = 2 * self.topic.config().quiet_ticks;
+        let choice = self.extra.as_mut().and_then(|it| it.choice.as_mut());
+        choice.is_some_and(|choice| choice.is_silent(&self.topic.shared.clock, long))
+    }
+
+    fn gave_sign(&mut self) {
+        let choice = self.extra.as_mut().and_then(|it| it.choice.as_mut());
+        if let Some(choice) = choice {
+            choice.gave_sign(&self.topic.shared.clock);
+        }
+    }
+
     /// What there is to read, without taking it.
     #[inline]
     fn peek(&mut self, guard: &Guard) -> Ahead {
@@ -954,6 +1079,9 @@ impl Subscription {
             self.see_late();
         }
         let found = if self.has_choice() {
+            if self.position.state == State::Reading && self.has_to_wait() {
+                return Ahead::Nothing;
+            }
             self.seek_visible(guard, Look::All)
         } else {
             let (found, crossed) = self.position.peek(&self.topic, guard);
@@ -985,8 +1113,9 @@ impl Subscription {
         let guard = epoch::pin();
         let beat = self.beats && self.topic.subscribers.take_beat(&self.seat);
         let mut found = self.peek(&guard);
-        if found == Ahead::Nothing && beat {
+        if found == Ahead::Nothing && (beat || self.is_silent()) {
             found = Ahead::Heartbeat;
+            self.gave_sign();
         }
         if found == Ahead::Nothing {
             self.park(cx);

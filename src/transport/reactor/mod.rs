@@ -183,10 +183,11 @@ pub enum AdoptError {
     #[error("the reactor is shut down")]
     ShutDown,
     /// One of the subscriptions [filters](crate::Subscription::filter), [leaves out its
-    /// own](crate::Subscription::exclude_own) or [conflates](crate::Subscription::conflate). The threads of a reactor send the
-    /// same to all connections of a topic; return such a stream as a response, which is a task.
+    /// own](crate::Subscription::exclude_own), [conflates](crate::Subscription::conflate) or has a
+    /// [rate](crate::Subscription::max_rate). The threads of a reactor send the same to all connections of a topic; return such a
+    /// stream as a response, which is a task.
     #[error(
-        "a subscription of the stream filters, leaves out its own events or conflates; serve it as a response"
+        "a subscription of the stream filters, leaves out its own events, conflates or has a rate; serve it as a response"
     )]
     Choice,
     /// The socket refused an option, so it is none that can be served.
