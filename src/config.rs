@@ -287,13 +287,14 @@ impl HubBuilder {
         self
     }
 
-    /// Most bytes that the events of the hub hold, in all its topics together: encoded once each, with their headers. Counted
-    /// are those in logs, those that readers keep, and those whose memory has still to be given back. Not counted are topics,
-    /// subscriptions, and the segments of logs: one of 72 bytes for at most 64 events or 64 KiB.
+    /// Most bytes that the events of the hub and its logs hold, in all its topics together: encoded once each, with their
+    /// headers, rounded as an allocator does. Counted are events in logs, those that readers keep, and those whose memory has
+    /// still to be given back. Not counted are topics and subscriptions, and what an allocator keeps of what was given back to
+    /// it: `docs/operating.md` has figures.
     ///
     /// A publish above it first drops history: the oldest of the whole hub, whatever topic that is in. Should that not do, it
     /// is refused with [`PublishError::OverMemoryLimit`](crate::PublishError::OverMemoryLimit). Publishers at the same
-    /// time may exceed it by an event each.
+    /// time may exceed it by an event each, and 600 bytes of a log for it.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = Some(bytes);
         self

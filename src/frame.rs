@@ -28,7 +28,7 @@ use triomphe::{Arc as FlatArc, ThinArc};
 
 use crate::encode::{DATA_FIELD, ID_FIELD, ID_SPACE, NAME_FIELD, write_id};
 use crate::event_id::EventId;
-use crate::memory::{Charge, Memory};
+use crate::memory::{Charge, Memory, allocated};
 use crate::reader_id::ReaderId;
 use crate::sync::Witness;
 
@@ -79,9 +79,9 @@ struct Header {
     witness: Witness,
 }
 
-/// What a frame takes beside its bytes: a count, the header, a length, and a slot of a log.
-pub(crate) const FRAME_OVERHEAD: usize =
-    3 * size_of::<usize>() + size_of::<Header>().next_multiple_of(align_of::<usize>());
+/// What a frame takes beside its bytes: a count, the header and a length.
+const FRAME_OVERHEAD: usize =
+    2 * size_of::<usize>() + size_of::<Header>().next_multiple_of(align_of::<usize>());
 
 impl Header {
     fn new(shape: Shape) -> Self {
@@ -374,16 +374,21 @@ impl Frame {
         Bytes::from_owner(Block(self.clone()))
     }
 
-    /// Bytes that the frame takes: its allocation (a count, the header, a length, the bytes), and a slot of a log.
+    /// Bytes that the frame takes of the process: its allocation (a count, the header, a length, the bytes).
     #[inline]
     pub(crate) fn whole_bytes(&self) -> usize {
-        self.0.slice.len().next_multiple_of(align_of::<usize>()) + FRAME_OVERHEAD
+        allocated(self.0.slice.len() + FRAME_OVERHEAD)
     }
 
     /// Has the frame counted by `memory` until it is freed.
     #[inline]
     pub(crate) fn charge(&self, memory: &Memory) {
         memory.charge(&self.0.header.header.charge, self.whole_bytes());
+    }
+
+    /// What so many frames with so many bytes in all take of the process, about.
+    pub(crate) const fn whole_bytes_of(frames: usize, bytes: u64) -> u64 {
+        bytes + (frames * allocated(FRAME_OVERHEAD)) as u64
     }
 
     /// Bytes that the frame holds: what retention counts.

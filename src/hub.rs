@@ -697,8 +697,8 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         self.config().pace.tick
     }
 
-    /// Bytes of encoded events that this hub has published and that are not freed yet, with what belongs to each: those in
-    /// logs, those that readers hold, and those whose memory the collector has still to give back. An event that more topics
+    /// Bytes of encoded events that this hub has published and that are not freed yet, with what belongs to each and the logs around
+    /// them: those in logs, those that readers hold, and those whose memory the collector has still to give back. An event that more topics
     /// share counts once. `None` without a [`memory_limit`](HubBuilder::memory_limit).
     ///
     /// Exact at quiescence; takes no lock.

@@ -1,10 +1,10 @@
 //! A byte budget for a hub: what its events hold, and what happens when that is too much.
 //!
-//! **Role.** An [`Account`] knows how many bytes of encoded events a hub has caused that are not freed yet, whoever holds
-//! them: logs, readers that keep a frame, the collector. [`Memory`] is the budget of one hub: it lowers the horizon above
+//! **Role.** An [`Account`] knows how many bytes of encoded events, and of the segments of logs, a hub has caused that are not freed
+//! yet, whoever holds them: logs, readers that keep a frame, the collector. [`Memory`] is the budget of one hub: it lowers the horizon above
 //! the soft limit, and sheds or refuses above the hard one.
 //!
-//! **State.** A frame carries a [`Charge`], one word:
+//! **State.** A frame carries a [`Charge`], one word; a segment the account alone, for it knows its size:
 //!
 //! ```text
 //!   63            32 31             0
@@ -18,13 +18,14 @@
 //! once, and their frames.
 //!
 //! **Invariants.**
-//! * M1: a frame is charged once, and gives back what it was charged when its memory is freed.
+//! * M1: a frame or a segment is charged once, and gives back what it was charged when its memory is freed.
 //! * M2: an account is charged only by its hub. Once that is gone its stripes only fall, so a sum of 0 is final.
 //! * M3: one thread sweeps at a time. Nobody waits for it, and wakers, which it may call, run under no lock.
 //!
 //! **Exactness.** A thread counts in one of 16 stripes. Whoever moves its stripe across a multiple of the step sums all
 //! stripes and stores that in the one word that publishers load: it is behind by less than 16 steps of 4 to 64 KiB. Who finds it that
-//! near to the limit sums for itself. So the limit is exceeded by what publishers are about to append, one event each.
+//! near to the limit sums for itself. So the limit is exceeded by what publishers are about to append: one event each, with a
+//! segment for it.
 //!
 //! **Orderings.** All words here are counts and times: Relaxed. The flag `sweeping` is taken with Acquire and given back with
 //! Release, though nothing but a count hangs on it.
@@ -38,7 +39,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::clock::Clock;
 use crate::error::PublishError;
-use crate::log;
+use crate::log::{self, LARGEST_SEGMENT};
 use crate::observe;
 use crate::stats::stripe;
 use crate::sync::{
@@ -49,6 +50,13 @@ use crate::topic::TopicCore;
 use crate::unwind::FirstPanic;
 
 const STRIPES: usize = 16;
+
+/// What an allocation takes of the process: a word in front of it, in steps of two, as with glibc. Allocators that have classes of sizes take
+/// up to an eighth more.
+#[inline]
+pub(crate) const fn allocated(bytes: usize) -> usize {
+    (bytes + size_of::<usize>()).next_multiple_of(2 * size_of::<usize>())
+}
 
 /// Chunk `n` has 2^n accounts.
 const CHUNKS: usize = 32;
@@ -149,7 +157,7 @@ impl Account {
     }
 }
 
-/// To whose account the memory of a frame, or of a part of a log, goes.
+/// To whose account the memory of a frame goes.
 pub(crate) struct Charge(HostAtomicU64);
 
 impl Charge {
@@ -173,9 +181,62 @@ impl Drop for Charge {
 #[cold]
 #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
 fn give_back(word: u64) {
-    if let Some(account) = Account::of((word >> 32) as u32) {
-        account.add(-i64::from(word as u32));
+    Payer((word >> 32) as u32).give_back(word as u32);
+}
+
+/// The number of an account; 0: nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Payer(u32);
+
+impl Payer {
+    pub(crate) const NOBODY: Self = Self(0);
+
+    #[inline]
+    fn pay(self, bytes: u32) {
+        if let Some(account) = Account::of(self.0) {
+            account.add(i64::from(bytes));
+        }
     }
+
+    #[inline]
+    fn give_back(self, bytes: u32) {
+        if let Some(account) = Account::of(self.0) {
+            account.add(-i64::from(bytes));
+        }
+    }
+}
+
+/// The account of something that knows its size.
+#[derive(Debug)]
+pub(crate) struct Paid(Payer);
+
+impl Paid {
+    #[inline]
+    pub(crate) const fn by_nobody() -> Self {
+        Self(Payer::NOBODY)
+    }
+
+    /// Charges what has not been charged to anybody (M1).
+    #[inline]
+    pub(crate) fn by(payer: Payer, bytes: usize) -> Self {
+        if payer != Payer::NOBODY {
+            payer.pay(narrow(bytes));
+        }
+        Self(payer)
+    }
+
+    /// Its memory is about to be freed: as many bytes as were charged.
+    #[inline]
+    pub(crate) fn give_back(&mut self, bytes: usize) {
+        let payer = std::mem::replace(&mut self.0, Payer::NOBODY);
+        if payer != Payer::NOBODY {
+            payer.give_back(narrow(bytes));
+        }
+    }
+}
+
+fn narrow(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 impl fmt::Debug for Charge {
@@ -250,10 +311,16 @@ impl Memory {
         self.account.sum()
     }
 
+    /// Who pays for what this hub makes.
+    #[inline]
+    pub(crate) fn payer(&self) -> Payer {
+        Payer(self.number)
+    }
+
     /// Charges what has not been charged to anybody (M1).
     #[inline]
     pub(crate) fn charge(&self, charge: &Charge, bytes: usize) {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes = narrow(bytes);
         let word = u64::from(self.number) << 32 | u64::from(bytes);
         let seen = &charge.0;
         // A frame that more topics get is charged by the first.
@@ -289,6 +356,8 @@ impl Memory {
     /// freed.
     #[cold]
     pub(crate) fn make_room(&self, bytes: usize, clock: &Clock) -> Result<(), PublishError> {
+        // It may need a segment.
+        let bytes = bytes + LARGEST_SEGMENT;
         let mut used = self.account.used.load(Ordering::Relaxed);
         if self.is_over(used + self.account.doubt(), bytes) {
             used = self.account.refresh();

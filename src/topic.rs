@@ -34,7 +34,7 @@ use crate::eviction::{AnyKey, Evictions, GivenUp};
 use crate::frame::Frame;
 use crate::interest::{Interest, Watchers};
 use crate::log::{self, Kept, Log};
-use crate::memory::{Cut, Memory, part};
+use crate::memory::{Cut, Memory, Payer, part};
 use crate::observe::{self, Holes};
 use crate::position::Start;
 use crate::resume::LastEventId;
@@ -457,8 +457,10 @@ impl TopicCore {
             debug_assert!(false, "a frame is appended once");
             return Ok((Published::to_nobody(bytes), false));
         };
+        let mut payer = Payer::NOBODY;
         if let Some(memory) = &self.shared.memory {
             frame.charge(memory);
+            payer = memory.payer();
         }
         let clock = &self.shared.clock;
         // The clock sleeps while no topic has a chain; then its time is old.
@@ -472,16 +474,17 @@ impl TopicCore {
         if self.last_append.load(Ordering::Relaxed) < now {
             self.last_append.fetch_max(now, Ordering::Relaxed);
         }
-        let appended = match self
-            .log
-            .append(frame, self.epoch, now, || clock.refresh(), guard)
-        {
-            Ok(appended) => appended,
-            Err(log::LogClosed(frame)) => {
-                pending.give_back(frame);
-                return Err(TopicClosed);
-            }
-        };
+        let appended =
+            match self
+                .log
+                .append(frame, self.epoch, now, (|| clock.refresh(), payer), guard)
+            {
+                Ok(appended) => appended,
+                Err(log::LogClosed(frame)) => {
+                    pending.give_back(frame);
+                    return Err(TopicClosed);
+                }
+            };
         let retention = &self.config().retention;
         self.log
             .retain(retention, self.shared.age_ticks(), now, guard);

@@ -71,10 +71,12 @@ use std::ptr::NonNull;
 use controls::Controls;
 pub(crate) use controls::{Kept, Known, Seen};
 pub(crate) use cursor::{Cursor, Reader, Step};
+pub(crate) use segment::LARGEST_SEGMENT;
 use segment::{Link, MAX_SLOTS_LOG2, SEAL_BYTES, Segment, Thin};
 
 use crate::event_id::EventId;
-use crate::frame::{FRAME_OVERHEAD, Frame};
+use crate::frame::Frame;
+use crate::memory::Payer;
 use crate::sync::epoch::{self, Guard};
 use crate::sync::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, HostAtomicU32, Ordering, fence};
 
@@ -284,13 +286,13 @@ impl Log {
     }
 
     /// Appends `frame`, with the id of `epoch` if there is space for one. Times are in ticks of the hub's clock: `about` may
-    /// be a tick old, `now` is read for new segments.
+    /// be a tick old, `now` is read for new segments, which `payer` pays for.
     pub(crate) fn append(
         &self,
         mut frame: Frame,
         epoch: u64,
         about: u64,
-        now: impl Fn() -> u64,
+        (now, payer): (impl Fn() -> u64, Payer),
         guard: &Guard,
     ) -> Result<Appended, LogClosed> {
         let mut began_chain = false;
@@ -305,7 +307,9 @@ impl Log {
             match self.tail() {
                 Link::Closed(_) | Link::Undecided => return Err(LogClosed(frame)),
                 Link::Vacant(base) => {
-                    let mut fresh = spare.take().unwrap_or_else(|| Segment::of_one(now()));
+                    let mut fresh = spare
+                        .take()
+                        .unwrap_or_else(|| Segment::of_one(now()).paid_by(payer));
                     fresh.place(base, std::ptr::null_mut());
                     match self.begin_chain(base, fresh) {
                         Ok(()) => began_chain = true,
@@ -332,7 +336,7 @@ impl Log {
                         Link::Undecided => {
                             let mut fresh = spare.take().unwrap_or_else(|| {
                                 let now = now();
-                                Segment::new(Self::next_slots_log2(tail, now), now)
+                                Segment::new(Self::next_slots_log2(tail, now), now).paid_by(payer)
                             });
                             fresh.place(tail.end(), tail_ptr.as_ptr());
                             match extend(tail, fresh) {
@@ -480,8 +484,8 @@ impl Log {
                 }
                 _ => quiet,
             };
-            let frames = segment.reserved() * FRAME_OVERHEAD;
-            tell(age, segment.bytes() + frames as u64);
+            let frames = Frame::whole_bytes_of(segment.reserved(), segment.bytes());
+            tell(age, frames + segment.allocated() as u64);
         }
     }
 

@@ -31,6 +31,7 @@ use std::array::from_fn;
 use std::ptr::{NonNull, null_mut, slice_from_raw_parts_mut, without_provenance_mut};
 
 use crate::frame::{Frame, FrameRef, RawFrame};
+use crate::memory::{Paid, Payer, allocated};
 use crate::sync::{AtomicPtr, AtomicU64, HostAtomicU64, Ordering, Witness};
 
 /// Most slots of a segment.
@@ -38,6 +39,9 @@ const MAX_SLOTS: usize = 1 << MAX_SLOTS_LOG2;
 
 /// Segments of 2^6 slots are the largest.
 pub(crate) const MAX_SLOTS_LOG2: u32 = 6;
+
+/// What a segment takes of the process at most, without its frames.
+pub(crate) const LARGEST_SEGMENT: usize = allocated(size_of::<Segment<[Slot; MAX_SLOTS]>>());
 
 /// A segment with this many bytes in it is sealed.
 pub(crate) const SEAL_BYTES: u64 = 64 * 1024;
@@ -130,7 +134,9 @@ pub(crate) struct Segment<S: ?Sized = [Slot]> {
     /// The segment before this one in its chain; followed only under the rule L4 of `log`.
     prev: *mut Thin,
     /// How many slots there are (S6).
-    len: usize,
+    len: u32,
+    /// Who pays for the segment.
+    paid: Paid,
     /// Offset of slot 0 (S4).
     first: u64,
     reserved: AtomicU64,
@@ -154,6 +160,7 @@ unsafe impl Sync for Segment {}
 
 impl<const N: usize> Segment<[Slot; N]> {
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "`MAX_SLOTS` at most")]
     fn boxed(born: u64) -> Box<Self> {
         // The place first: what `Box::new` is given stands on the stack and is copied.
         let place = Box::new_uninit();
@@ -162,7 +169,8 @@ impl<const N: usize> Segment<[Slot; N]> {
             born,
             last: HostAtomicU64::new(u64::MAX),
             prev: null_mut(),
-            len: N,
+            len: N as u32,
+            paid: Paid::by_nobody(),
             first: 0,
             reserved: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -222,13 +230,19 @@ impl Segment {
     pub(crate) unsafe fn whole(segment: NonNull<Thin>) -> *mut Segment {
         // SAFETY: the caller's promise; `len` does not change (S6).
         let len = unsafe { (*segment.as_ptr()).len };
-        slice_from_raw_parts_mut(segment.as_ptr().cast::<Slot>(), len) as *mut Segment
+        slice_from_raw_parts_mut(segment.as_ptr().cast::<Slot>(), len as usize) as *mut Segment
     }
 
     /// The address of this segment, for words that are compared with it and for those who look before they follow.
     #[inline]
     pub(crate) fn thin(&self) -> NonNull<Thin> {
         NonNull::from(self).cast()
+    }
+
+    /// Has the segment paid for by `payer`, before it is linked.
+    pub(crate) fn paid_by(mut self: Box<Self>, payer: Payer) -> Box<Self> {
+        self.paid = Paid::by(payer, self.allocated());
+        self
     }
 
     /// Sets where the segment will stand, before it is linked.
@@ -431,6 +445,21 @@ impl Segment {
             )
             .map(drop)
             .map_err(Link::from_raw)
+    }
+}
+
+impl<S: ?Sized> Segment<S> {
+    /// What the segment takes of the process, without its frames.
+    pub(crate) fn allocated(&self) -> usize {
+        allocated(size_of_val(self))
+    }
+}
+
+impl<S: ?Sized> Drop for Segment<S> {
+    #[inline]
+    fn drop(&mut self) {
+        let bytes = self.allocated();
+        self.paid.give_back(bytes);
     }
 }
 

@@ -13,7 +13,7 @@ const KEEP_ALL: Retention = Retention {
 fn append(log: &Log, text: &str, now: u64) -> u64 {
     let frame = encode(Event::text(text), 1 << 20, true).expect("a valid event");
     let guard = epoch::pin();
-    let appended = log.append(frame, 7, now, || now, &guard);
+    let appended = log.append(frame, 7, now, (|| now, Payer::NOBODY), &guard);
     appended.expect("the log is open").offset
 }
 

@@ -143,6 +143,9 @@ pub(crate) fn lagged(lag: &Lag, ended: bool) {
 #[cold]
 pub(crate) fn evicted(epoch: u64, offset: u64, behind: u64, label: Option<&str>) {
     event!(WARN, topic = %Hex(epoch), offset, behind, label, "evicted");
+    #[cfg(feature = "metrics")]
+    #[expect(clippy::cast_precision_loss, reason = "histograms are of floats")]
+    metrics::histogram!("fanfare_eviction_behind_events").record(behind as f64);
     unseen((epoch, offset, behind, label));
 }
 
@@ -155,6 +158,9 @@ pub(crate) fn drained(report: &DrainReport) {
         took,
     } = *report;
     event_in_drop!(INFO, subscriptions, cut, ?took, "drained");
+    #[cfg(feature = "metrics")]
+    let _ = crate::unwind::FirstPanic::default()
+        .run(|| metrics::histogram!("fanfare_drain_seconds").record(took.as_secs_f64()));
     unseen((subscriptions, cut, took));
 }
 

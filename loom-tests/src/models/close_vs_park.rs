@@ -12,6 +12,7 @@ use loom::thread;
 use super::{Seen, Woken, append, check};
 use crate::hub::Hub;
 use crate::log::{Cursor, Log};
+use crate::memory::Payer;
 use crate::subscribers::Subscribers;
 use crate::sync::{Arc, epoch};
 
@@ -34,7 +35,9 @@ fn close(name: &str, bound: Option<usize>, before: usize, publish: bool) {
             let feed = Arc::clone(&feed);
             thread::spawn(move || {
                 let guard = epoch::pin();
-                let appended = feed.0.append(super::frame("a"), 7, 0, || 0, &guard);
+                let appended =
+                    feed.0
+                        .append(super::frame("a"), 7, 0, (|| 0, Payer::NOBODY), &guard);
                 drop(guard);
                 feed.1.wake();
                 appended.is_ok()

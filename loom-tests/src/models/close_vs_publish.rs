@@ -13,6 +13,7 @@ use crate::error::{PublishError, SubscribeError, TryRecvError};
 use crate::event_id::EventId;
 use crate::hub::Hub;
 use crate::log::{Cursor, Log};
+use crate::memory::Payer;
 use crate::subscription::{Item, Subscription};
 use crate::sync::{Arc, epoch};
 
@@ -174,7 +175,9 @@ fn close_vs_evict() {
             let log = Arc::clone(&log);
             thread::spawn(move || {
                 let guard = epoch::pin();
-                let appended = log.append(frame("a"), 7, 100, || 100, &guard).is_ok();
+                let appended = log
+                    .append(frame("a"), 7, 100, (|| 100, Payer::NOBODY), &guard)
+                    .is_ok();
                 if appended {
                     log.retain(&KEEP_ONE, KEEP_ONE.age_ticks, 0, &guard);
                 }

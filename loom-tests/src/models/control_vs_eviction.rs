@@ -14,6 +14,7 @@ use loom::thread;
 use super::{KEEP_ONE, TICKS, append_pinned, check, event, heap, text};
 use crate::encode::encode;
 use crate::log::{Cursor, Known, Log, Reader, Step};
+use crate::memory::Payer;
 use crate::sync::{Arc, epoch};
 
 fn append_control(log: &Log) {
@@ -24,7 +25,7 @@ fn append_control(log: &Log) {
         TICKS.set(TICKS.get() + 100);
         TICKS.get()
     };
-    let appended = log.append(frame, 7, now(), now, &epoch::pin());
+    let appended = log.append(frame, 7, now(), (now, Payer::NOBODY), &epoch::pin());
     assert!(appended.is_ok(), "the log is open");
 }
 

@@ -41,6 +41,7 @@ use crate::encode::encode;
 use crate::event::Event;
 use crate::frame::Frame;
 use crate::log::{Cursor, Log, Reader, Retention, Step};
+use crate::memory::Payer;
 use crate::subscribers::{Seat, Subscribers};
 use crate::sync::{AtomicUsize, Ordering, epoch};
 
@@ -111,7 +112,7 @@ fn tag(data: &str) -> String {
 /// Appends in the tick in which the log began: segments have 1, 2, 4 … slots.
 fn append(log: &Log, tag: &str) -> u64 {
     let guard = epoch::pin();
-    let appended = log.append(frame(tag), 7, 0, || 0, &guard);
+    let appended = log.append(frame(tag), 7, 0, (|| 0, Payer::NOBODY), &guard);
     appended.expect("the log is open").offset
 }
 
@@ -126,7 +127,7 @@ fn append_pinned(log: &Log, tag: &str, guard: &epoch::Guard) -> u64 {
         TICKS.set(TICKS.get() + 100);
         TICKS.get()
     };
-    let appended = log.append(frame(tag), 7, now(), now, guard);
+    let appended = log.append(frame(tag), 7, now(), (now, Payer::NOBODY), guard);
     appended.expect("the log is open").offset
 }
 
