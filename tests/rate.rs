@@ -202,6 +202,23 @@ fn what_it_is_too_slow_for_is_told_as_lag() {
 }
 
 #[test]
+fn a_batch_that_begins_with_what_was_lost_counts_from_now_on() {
+    let hub = builder().retain_events(8).build().unwrap();
+    let mut slow = hub.subscribe("a").unwrap().max_rate(of(2), 2 * SECOND);
+    let _ = hub.publish("a", Event::text("1000").control()).unwrap();
+    publish(&hub, 0..200);
+    go_on(&hub, 100 * SECOND);
+    assert!(matches!(slow.try_recv(), Ok(Item::Lagged(_))));
+    go_on(&hub, 100 * SECOND);
+    // What survives it, and two.
+    let mut read = Vec::new();
+    while let Ok(mut batch) = slow.try_batch() {
+        batch.for_each(|frame| read.push(frame.data().parse::<u64>().unwrap()));
+    }
+    assert_eq!((read.len(), read[0]), (3, 1000), "{read:?}");
+}
+
+#[test]
 fn an_end_from_outside_does_not_wait() {
     for handle_first in [true, false] {
         let hub = builder().build().unwrap();

@@ -136,6 +136,7 @@ impl Choice {
     /// From here on it reads as fast as it can.
     pub(crate) fn lift_rate(&mut self) {
         self.rate = None;
+        self.looks_anew = true;
     }
 
     /// A frame of the log was read.

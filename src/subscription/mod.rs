@@ -1079,7 +1079,9 @@ impl Subscription {
             self.see_late();
         }
         let found = if self.has_choice() {
-            if self.position.state == State::Reading && self.has_to_wait() {
+            // Also before frames that come first: those of the log may follow in the same batch.
+            let waits = self.has_to_wait();
+            if waits && self.position.state == State::Reading {
                 return Ahead::Nothing;
             }
             self.seek_visible(guard, Look::All)

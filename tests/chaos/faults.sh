@@ -33,6 +33,8 @@ trap 'rm -rf "$scratch" "$copy"' EXIT
 rm -rf "$copy"
 mkdir -p "$copy"
 tar --exclude=./target --exclude=./.git -cf - . | tar -xf - -C "$copy"
+# Newer than what was built with the last fault.
+find "$copy/src" "$copy/tests" -type f -exec touch {} +
 cp -r "$copy/src" "$scratch/pristine"
 
 selected() {
@@ -86,8 +88,11 @@ failed=0
 
 # Builds the copy and runs the seeds, up to the first that fails.
 bite() {
-    local description=$1 test=$2 row
-    if ! (cd "$copy" && cargo test --quiet --features _simulate --test chaos --no-run) \
+    local description=$1 test=$2 row world=chaos
+    if [ "$test" = limits ]; then
+        world=chaos_limits test=seeds
+    fi
+    if ! (cd "$copy" && cargo test --quiet --features _simulate --test "$world" --no-run) \
         >"$scratch/build" 2>&1; then
         echo "faults: $name does not compile:" >&2
         cat "$scratch/build" >&2
@@ -95,7 +100,7 @@ bite() {
         return 0
     fi
     if (cd "$copy" && FANFARE_SEEDS="0..$seeds" timeout 300 \
-        cargo test --quiet --features _simulate --test chaos -- --exact "$test") >"$scratch/report" 2>&1; then
+        cargo test --quiet --features _simulate --test "$world" -- --exact "$test") >"$scratch/report" 2>&1; then
         echo "| \`$name\` | $description | **none** | |"
         echo "faults: no seed below $seeds finds $name" >&2
         failed=1
@@ -106,7 +111,7 @@ bite() {
     echo "| \`$name\` | $description | ${row:-| | it does not end} |"
 }
 
-# fault NAME DESCRIPTION [TEST] <<edits
+# fault NAME DESCRIPTION [TEST] <<edits; the test `limits` is that of the second world.
 fault() {
     name=$1
     if ! selected "$name" || [ "$mode" = list ]; then
@@ -125,7 +130,8 @@ fault() {
 
 if [ "$mode" = run ]; then
     # What fails without a fault finds none.
-    if ! (cd "$copy" && FANFARE_SEEDS="0..$seeds" cargo test --quiet --features _simulate --test chaos -- seeds) \
+    if ! (cd "$copy" && FANFARE_SEEDS="0..$seeds" \
+        cargo test --quiet --features _simulate --test chaos --test chaos_limits -- seeds) \
         >"$scratch/report" 2>&1; then
         cat "$scratch/report" >&2
         echo "faults: a seed below $seeds fails without a fault" >&2
@@ -230,7 +236,7 @@ fault wake-many 'publish_many and publish wake when a chain begins only' <<'E'
 src/topic.rs
 - if wake {
 -     topic.subscribers.wake_armed();
-+ if wake && began_chain {
++ if wake && visit {
 +     topic.subscribers.wake_armed();
 E
 fault wake-close 'a close wakes nobody' <<'E'
@@ -369,6 +375,147 @@ fault shard-lagged 'a connection that ends for lag is not counted as one' seeds_
 src/transport/reactor/shard.rs
 - crowd.feed.topic().shared.lagged.add(1);
 +
+E
+
+# What the hub bounds, and what readers choose: the second world.
+
+fault evict-early 'a reader is given up in half of the time' limits <<'E'
+src/topic.rs
+- if since < after {
++ if since < after / 2 {
+E
+fault evict-progress 'a reader that goes on stays suspected' limits <<'E'
+src/subscribers/waiter.rs
+- self.standing.fetch_and(!SUSPECT, Ordering::Relaxed) & EVICTED != 0
++ self.standing.load(Ordering::Relaxed) & EVICTED != 0
+E
+fault evict-never 'nobody is given up while the topic moves on' limits <<'E'
+src/topic.rs
+- if moved && let Some(who)
++ if !moved && let Some(who)
+E
+fault evict-count 'who is given up is not counted out' limits <<'E'
+src/topic.rs
+- panics.run(|| self.exit(User::Subscription));
++
+E
+fault evict-twice 'who is given up is counted out once more when it goes' limits <<'E'
+src/subscription/mod.rs
+- self.counted = false;
+- self.position.state = State::Ended(EndReason::Evicted);
++ self.position.state = State::Ended(EndReason::Evicted);
+E
+fault cap-leak 'a place is not given back' limits <<'E'
+src/topic.rs
+- self.shared.subscribers.add(-1);
+- self.shared.give_place_back();
++ self.shared.subscribers.add(-1);
+E
+fault cap-one-more 'one more than the limit comes in' limits <<'E'
+src/topic.rs
+- (count < limit).then_some(count + 1)
++ (count <= limit).then_some(count + 1)
+E
+fault cap-topic 'one more than the limit comes to a topic' limits <<'E'
+src/topic.rs
+- (subscriptions < limit).then_some(users + user.one())
++ (subscriptions <= limit).then_some(users + user.one())
+E
+fault control-lost 'control events leave with their segment' limits <<'E'
+src/log/mod.rs
+- self.controls.keep(&segment.controls(), segment.born());
++
+E
+fault control-order 'control events that were missed come backwards' limits <<'E'
+src/subscription/mod.rs
+- first.extend(lost.frames);
++ first.extend(lost.frames.into_iter().rev());
+E
+fault choice-own 'a reader gets its own events alone' limits <<'E'
+src/choice/mod.rs
+- if self.excluded.is_some() && frame.sender() == self.excluded {
++ if self.excluded.is_some() && frame.sender() != self.excluded {
+E
+fault choice-lost 'control events that were missed pass every filter' limits <<'E'
+src/subscription/mod.rs
+- && choice.wants(&frame)
++ && (choice.wants(&frame) || true)
+E
+fault conflate-control 'control events supersede each other' limits <<'E'
+src/choice/mod.rs
+- _ if frame.is_control() => None,
++
+E
+fault conflate-after-lag 'what was newest stays decided over a lag' limits <<'E'
+src/choice/mod.rs
+- if ahead == Ahead::Notice {
+-     self.reset();
+- }
++
+src/subscription/mod.rs
+- choice.reset();
++ let _ = choice;
+E
+fault rate-burst 'a silence counts for nothing' limits <<'E'
+src/choice/rate.rs
+- self.next = self.next.max(self.now).saturating_add(self.interval);
++ self.next = self.now.saturating_add(self.burst);
+E
+fault rate-late 'a reader is woken long after its turn has come' limits <<'E'
+src/choice/rate.rs
+- self.watcher.wake_by(due, clock);
++ self.watcher.wake_by(due + 8, clock);
+E
+fault rate-stale 'a batch that begins with what was lost counts from the last read' limits <<'E'
+src/subscription/mod.rs
+- let waits = self.has_to_wait();
+- if waits && self.position.state == State::Reading {
++ if self.position.state == State::Reading && self.has_to_wait() {
+E
+fault rate-asked 'who is asked to leave waits for its turn' limits <<'E'
+src/subscription/mod.rs
+- if leaves {
+-     choice.lift_rate();
+- }
+- !leaves
++ true
+E
+fault leave-unread 'who is asked to leave does so at once' limits <<'E'
+src/subscription/mod.rs
+- if found == Ahead::Nothing && self.leaves() {
++ if self.leaves() {
+E
+fault leave-early 'everybody is old at the first visit' limits <<'E'
+src/topic.rs
+- let due = |time| ticks_since(time, now) < u64::from(u32::MAX / 2);
++ let due = |_| now > 0;
+E
+fault drain-open 'a hub that is drained takes in more' limits <<'E'
+src/topic.rs
+- if self.draining.load(Ordering::Relaxed) {
++ if self.draining.load(Ordering::Relaxed) && self.topics.load(Ordering::Relaxed) > 0 {
+E
+fault drain-cut 'those that are cut are not counted' limits <<'E'
+src/drain.rs
+- cut: usize::try_from(left).unwrap_or(usize::MAX),
++ cut: usize::try_from(left / 2).unwrap_or(usize::MAX),
+E
+fault memory-over 'the limit is some events higher than is said' limits <<'E'
+src/memory.rs
+- used + bytes as u64 > self.limits.hard
++ used + bytes as u64 > self.limits.hard + 8192
+E
+fault memory-kept 'a frame that is freed stays charged' limits <<'E'
+src/memory.rs
+- if word != 0 {
+-     give_back(word);
++ if word == 1 {
++     give_back(word);
+E
+fault memory-segment 'a segment that is freed stays charged' limits <<'E'
+src/log/segment.rs
+- self.paid.give_back(bytes);
++ let _ = bytes;
 E
 
 exit "$failed"
