@@ -379,27 +379,27 @@ E
 
 # What the hub bounds, and what readers choose: the second world.
 
-fault evict-early 'a reader is given up in half of the time' limits <<'E'
+fault stalled-early 'a reader is given up in half of the time' limits <<'E'
 src/topic.rs
 - if since < after {
 + if since < after / 2 {
 E
-fault evict-progress 'a reader that goes on stays suspected' limits <<'E'
+fault stalled-progress 'a reader that goes on stays suspected' limits <<'E'
 src/subscribers/waiter.rs
 - self.standing.fetch_and(!SUSPECT, Ordering::Relaxed) & EVICTED != 0
 + self.standing.load(Ordering::Relaxed) & EVICTED != 0
 E
-fault evict-never 'nobody is given up while the topic moves on' limits <<'E'
+fault stalled-never 'nobody is given up while the topic moves on' limits <<'E'
 src/topic.rs
 - if moved && let Some(who)
 + if !moved && let Some(who)
 E
-fault evict-count 'who is given up is not counted out' limits <<'E'
+fault stalled-count 'who is given up is not counted out' limits <<'E'
 src/topic.rs
 - panics.run(|| self.exit(User::Subscription));
 +
 E
-fault evict-twice 'who is given up is counted out once more when it goes' limits <<'E'
+fault stalled-twice 'who is given up is counted out once more when it goes' limits <<'E'
 src/subscription/mod.rs
 - self.counted = false;
 - self.position.state = State::Ended(EndReason::Evicted);
