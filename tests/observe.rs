@@ -7,7 +7,7 @@
 )]
 
 use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fanfare::{Event, Hub, LagPolicy};
@@ -63,7 +63,16 @@ impl tracing::Subscriber for Lines {
     fn exit(&self, _: &Id) {}
 }
 
+/// `tracing` notes for each place in the code who wants to hear of it, and works that out anew when a subscriber comes or
+/// goes: one that does so in another thread at the same time may miss a line.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn logged(level: Level, f: impl FnOnce(&Lines)) {
+    let _alone = alone();
     let lines = Lines(level, Arc::default());
     tracing::subscriber::with_default(lines.clone(), || f(&lines));
 }
@@ -186,6 +195,7 @@ fn an_eviction_is_a_warning() {
 
 #[test]
 fn numbers_are_recorded_when_they_are_asked_for() {
+    let _alone = alone();
     let recorder = PrometheusBuilder::new().build_recorder();
     let exporter = recorder.handle();
     metrics::with_local_recorder(&recorder, || {

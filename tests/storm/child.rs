@@ -15,6 +15,8 @@ const ROLE: &str = "FANFARE_STORM_ROLE";
 #[derive(Debug)]
 pub(crate) struct ServerOptions {
     pub(crate) reactor: bool,
+    /// Whether its memory is limited.
+    pub(crate) limited: bool,
     pub(crate) address: SocketAddr,
     /// Events that are there before the first client.
     pub(crate) ahead: u64,
@@ -36,7 +38,8 @@ impl Role {
                 count: count.parse().unwrap(),
             },
             [mode, address, ahead] => Self::Server(ServerOptions {
-                reactor: mode == "reactor",
+                reactor: mode.starts_with("reactor"),
+                limited: mode.ends_with("-limited"),
                 address: address.parse().unwrap(),
                 ahead: ahead.parse().unwrap(),
             }),

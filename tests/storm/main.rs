@@ -161,6 +161,48 @@ fn clients_vanish_on_the_reactor() {
     clients_vanish("reactor");
 }
 
+/// Far more is published than the hub may keep, to clients of which some never read. It stays within its limit, and those who
+/// are up to date with something else miss nothing.
+fn memory_is_short(mode: &str) {
+    const STAY: usize = 20;
+    const SILENT: usize = 10;
+    let runtime = runtime();
+    let server = Child::server(mode);
+    let address = server.address();
+    let ledgers = spawn_clients(&runtime, address, STAY);
+    more_events(&ledgers);
+    let silent: Vec<TcpStream> = (0..SILENT)
+        .map(|_| crowd::ask(address, "large").unwrap())
+        .collect();
+    eventually("those who never read", || {
+        server.subscribers() == STAY + SILENT
+    });
+    server.command("press");
+    let pressed = server.line("pressed");
+    drop(writeln!(io::stderr(), "{mode}: {pressed}"));
+    assert!(pressed.starts_with("0 bytes over"), "{pressed}");
+    more_events(&ledgers);
+    // Somebody who comes now gets what goes on.
+    let newcomers = spawn_clients(&runtime, address, STAY);
+    more_events(&newcomers);
+    drop(silent);
+    eventually("nothing left of those who never read", || {
+        server.subscribers() == 2 * STAY
+    });
+    check(&ledgers);
+    check(&newcomers);
+}
+
+#[test]
+fn memory_is_short_on_axum() {
+    memory_is_short("axum-limited");
+}
+
+#[test]
+fn memory_is_short_on_the_reactor() {
+    memory_is_short("reactor-limited");
+}
+
 /// What publishers notice of 30,000 connections that drop at once. Three servers, for a process has 20,000 descriptors.
 /// Meanwhile, and before, newcomers register and wait for their first event.
 #[test]

@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
-use fanfare::{Event, Hub, LastEventId, Reactor, Sse};
+use fanfare::{Event, Hub, LastEventId, PublishError, Published, Reactor, Sse};
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
@@ -23,6 +23,11 @@ const PACE: Duration = Duration::from_millis(50);
 const QUICK_PACE: Duration = Duration::from_micros(200);
 /// Each so many quick ones the crowd gets one too.
 const CROWD_EVERY: u64 = 1_000;
+
+/// Of a server whose memory is limited, in bytes.
+const LIMIT: usize = 4 << 20;
+/// What it is pressed with: so many events of so many bytes, to as many topics.
+const PRESSING: (u64, usize, u64) = (2_000, 50_000, 8);
 
 /// For a while nothing happens but what is going on.
 pub(crate) fn calm() {
@@ -60,7 +65,10 @@ pub(crate) fn run(options: ServerOptions) {
         }
     }));
     // Not much: a thousand clients get all of it when they come to a new life.
-    let builder = Hub::builder().history(true).retain_events(64);
+    let mut builder = Hub::builder().history(true).retain_events(64);
+    if options.limited {
+        builder = builder.retain_bytes(LIMIT).memory_limit(LIMIT);
+    }
     let hub = builder.build().unwrap();
     for number in 1..=options.ahead {
         let _ = hub.publish("news", Event::json(&number)).unwrap();
@@ -117,6 +125,10 @@ fn publish(hub: &Hub, first: u64, commands: &Receiver<String>) {
                     let _ = hub.publish("large", Event::text(&large)).unwrap();
                 }
             }
+            Ok("press") => {
+                let (over, refused) = press(hub);
+                tell(&format!("pressed: {over} bytes over, {refused} refused"));
+            }
             Ok("measure") => times = Some(Histogram::<u64>::new(3).unwrap()),
             Ok("report") => {
                 let times = times.as_mut().unwrap();
@@ -137,7 +149,40 @@ fn publish(hub: &Hub, first: u64, commands: &Receiver<String>) {
         }));
         assert!(begin.is_err(), "a payload that panics");
         // Its number is its offset, so that a client knows it from its id.
-        let _ = hub.publish("news", Event::json(&(number - 1))).unwrap();
+        at_last(|| hub.publish("news", Event::json(&(number - 1))));
+    }
+}
+
+/// Publishes far more than may be kept. Tells by how many bytes the limit was exceeded at most, and how often it was refused.
+fn press(hub: &Hub) -> (u64, u64) {
+    let (events, bytes, topics) = PRESSING;
+    let text = "x".repeat(bytes);
+    let (mut over, mut refused) = (0, 0);
+    for event in 0..events {
+        let topic = match event % topics {
+            0 => "large".to_owned(),
+            other => format!("large{other}"),
+        };
+        refused += at_last(|| {
+            let published = hub.publish(topic.as_str(), Event::text(&text));
+            over = over.max(hub.memory_used().unwrap().saturating_sub(LIMIT as u64));
+            published
+        });
+    }
+    (over, refused)
+}
+
+/// Publishes again and again while memory is short: what connections have in hand is not to be had, until they send it or are
+/// ended. Tells how often it was refused.
+fn at_last(mut publish: impl FnMut() -> Result<Published, PublishError>) -> u64 {
+    let mut refused = 0;
+    loop {
+        match publish() {
+            Ok(_) => return refused,
+            Err(PublishError::OverMemoryLimit { .. }) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+        thread::yield_now();
     }
 }
 
