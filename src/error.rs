@@ -35,7 +35,7 @@ pub enum PublishError {
         limit: u64,
         /// What was used, in bytes.
         used: u64,
-        /// What the event takes, in bytes.
+        /// What the event takes, in bytes, with a part of a log for it.
         size: usize,
     },
 }
@@ -171,7 +171,7 @@ pub enum EventError {
         limit: u64,
         /// What was used, in bytes.
         used: u64,
-        /// What the event takes, in bytes.
+        /// What the event takes, in bytes, with a part of a log for it.
         size: usize,
     },
 }

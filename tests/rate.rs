@@ -375,4 +375,9 @@ fn no_time_is_no_limit() {
     assert_eq!(read(&mut ages).len(), 100);
     let mut cx = Context::from_waker(Waker::noop());
     assert!(ages.poll_recv(&mut cx).is_pending());
+    let mut once = hub.subscribe("a").unwrap().max_rate(of(1), Duration::MAX);
+    publish(&hub, 0..100);
+    assert_eq!(read(&mut once), [0]);
+    go_on(&hub, 100 * SECOND);
+    assert!(once.poll_recv(&mut cx).is_pending());
 }

@@ -40,7 +40,8 @@ fn nanos(duration: Duration) -> u64 {
 impl Rate {
     pub(super) fn new(events: NonZeroU32, every: Duration) -> Self {
         let events = u64::from(events.get());
-        let interval = (nanos(every) / events).max(1);
+        // A hundred years are enough, and two of them can be added up.
+        let interval = (nanos(every).min(u64::MAX / 4) / events).max(1);
         Self {
             interval,
             burst: interval.saturating_mul(events),
