@@ -228,6 +228,39 @@ fn a_body_ends_with_a_time_to_come_back() {
     assert_eq!(text(&mut body), None);
 }
 
+/// One topic after the other is read to its end, and then there is one notice for all.
+#[test]
+fn a_body_of_several_topics_ends_when_all_are_read() {
+    let hub = hub();
+    let sse = hub.subscribe("a").unwrap().into_sse();
+    let mut body = Box::pin(sse.with(hub.subscribe("b").unwrap()).into_body());
+    assert!(text(&mut body).is_some());
+    let _ = hub.publish("b", Event::text("read me")).unwrap();
+    let _drain = hub.drain(WITHIN).unwrap();
+    hub.go_on(ticks(&hub, WITHIN) - 2);
+    assert!(text(&mut body).unwrap().contains("data: read me"));
+    assert!(says(&text(&mut body).unwrap(), EndReason::Drained));
+    assert_eq!(text(&mut body), None);
+}
+
+/// A topic that is closed ends for itself, also where its last events are not wanted.
+#[test]
+fn a_closed_topic_does_not_end_the_others() {
+    let hub = hub();
+    let wants = |frame: &fanfare::Frame| frame.data() == "x";
+    let sse = hub.subscribe("a").unwrap().filter(wants).into_sse();
+    let mut body = Box::pin(sse.with(hub.subscribe("b").unwrap()).into_body());
+    assert!(text(&mut body).is_some());
+    let a = hub.topic("a").unwrap();
+    for data in ["x", "y"] {
+        let _ = a.publish(Event::text(data)).unwrap();
+    }
+    a.close();
+    assert!(text(&mut body).unwrap().contains("data: x"));
+    let _ = hub.publish("b", Event::text("and on")).unwrap();
+    assert!(text(&mut body).unwrap().contains("data: and on"));
+}
+
 #[test]
 fn who_is_old_leaves() {
     const AGE: Duration = Duration::from_secs(100);

@@ -454,6 +454,12 @@ impl Subscribers {
         self.with_waiter(seat, Waiter::asked)
     }
 
+    /// The owner asks itself to leave.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn leave_with(&self, seat: &Seat, reason: EndReason) {
+        self.with_waiter(seat, |waiter| waiter.leave_with(reason));
+    }
+
     /// The owner reads for others.
     #[cfg(all(feature = "reactor", unix, not(fanfare_tasks)))]
     pub(crate) fn feeds(&self, seat: &Seat) {

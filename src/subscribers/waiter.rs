@@ -168,6 +168,17 @@ impl Waiter {
         asked
     }
 
+    /// The owner asks itself. W-e
+    #[cfg(feature = "http-body")]
+    pub(crate) fn leave_with(&self, reason: EndReason) {
+        let asked = if reason == EndReason::Aged {
+            AGED
+        } else {
+            DRAINED
+        };
+        self.standing.fetch_or(asked, Ordering::Relaxed);
+    }
+
     /// Asks an owner to leave that is there for too long, by `is_due`. Tells whether it did. W-e
     ///
     /// Another one may have come in its place meanwhile, and then leaves early.

@@ -480,11 +480,14 @@ impl Subscription {
     }
 
     /// Has the clock watch it no more. Whoever was evicted before has ended, and was counted out.
-    fn unwatch(&mut self) {
+    fn unwatch_seat(&mut self) {
         if std::mem::take(&mut self.watched) && self.topic.subscribers.unwatch(&self.seat) {
             self.counted = false;
             self.position.state = State::Ended(EndReason::Evicted);
         }
+    }
+
+    fn untag(&mut self) {
         let tag = self.extra.as_mut().and_then(|extra| extra.tag.take());
         if let Some(tag) = tag {
             let tags = &self.topic.shared.evictions;
@@ -820,6 +823,10 @@ impl Subscription {
             return found;
         }
         let found = self.look_at_log(guard);
+        if self.watched {
+            // The clock must not take it for one that stands still.
+            self.note_passed();
+        }
         if matches!(found, Found::Frame(_))
             && let Some(extra) = &mut self.extra
             && let Some(choice) = &mut extra.choice
@@ -921,6 +928,12 @@ impl Subscription {
         let offset = self.position.offset();
         let subscribers = &self.topic.subscribers;
         subscribers.is_up_to_date(&self.seat, offset) && self.leaves_as_asked()
+    }
+
+    /// Has it leave as if it had been asked to, when it has read all there is. It is polled next.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn leave_with(&self, reason: EndReason) {
+        self.topic.subscribers.leave_with(&self.seat, reason);
     }
 
     #[cold]
@@ -1226,9 +1239,10 @@ impl Subscription {
         (!none).then_some(belonging)
     }
 
-    /// From here on somebody else sees to it. It was [counted out](Self::unwatch) already if it has ended by that.
+    /// From here on somebody else sees to it. It was [counted out](Self::unwatch_seat) already if it has ended by that.
     pub(crate) fn hand_over(&mut self) {
-        self.unwatch();
+        self.unwatch_seat();
+        self.untag();
     }
 
     /// From here on somebody else counts the subscriber out.
@@ -1285,14 +1299,16 @@ impl Extra {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        // First of all: who was evicted has been told of.
+        self.unwatch_seat();
         let then = self.extra.as_ref().and_then(|it| it.then);
         let lagged = then == Some(EndReason::Lagged)
             || self.position.state == State::Ended(EndReason::Lagged);
         if self.counted && lagged {
             self.count_lagged();
         }
-        if self.watched || self.extra.is_some() {
-            self.unwatch();
+        if self.extra.is_some() {
+            self.untag();
         }
         if self.counted {
             let reason = self.end_reason();

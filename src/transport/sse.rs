@@ -165,6 +165,7 @@ impl Sse {
             opening: Some(opening),
             turn: 0,
             last: None,
+            leaves: None,
             ended: false,
         }
     }
@@ -241,6 +242,8 @@ pub struct SseBody {
     turn: usize,
     /// Why the whole stream ends with the chunk that was given last, if it does.
     last: Option<EndReason>,
+    /// Why its subscriptions leave, each when it has read all there is, once one has.
+    leaves: Option<EndReason>,
     ended: bool,
 }
 
@@ -254,7 +257,7 @@ impl SseBody {
     /// from outside.
     #[cfg(all(feature = "reactor", any(not(unix), fanfare_tasks)))]
     pub(super) fn last(&self) -> Option<EndReason> {
-        self.last
+        self.last.or(self.leaves.filter(|_| self.ended))
     }
 
     /// Drops its subscriptions and what they keep, which is user code: a panic has told of itself.
@@ -282,30 +285,45 @@ impl Body for SseBody {
         if this.ended || this.last.is_some() {
             return Poll::Ready(None);
         }
-        let mut open = false;
         let topics = 1 + this.others.len();
-        for step in 0..topics {
-            // In turn, so that a busy topic does not keep the others back.
-            let topic = (this.turn + step) % topics;
-            let subscription = match topic.checked_sub(1) {
-                None => &mut this.subscription,
-                Some(other) => &mut this.others[other],
-            };
-            match poll_chunk(subscription, cx) {
-                Poll::Pending => open = true,
-                Poll::Ready(None) => {}
-                Poll::Ready(Some(chunk)) => {
-                    this.turn = topic + 1;
-                    this.last = chunk.last;
-                    return data(chunk.bytes);
+        let mut open = true;
+        while open {
+            open = false;
+            let left_before = this.leaves;
+            for step in 0..topics {
+                // In turn, so that a busy topic does not keep the others back.
+                let topic = (this.turn + step) % topics;
+                let subscription = match topic.checked_sub(1) {
+                    None => &mut this.subscription,
+                    Some(other) => &mut this.others[other],
+                };
+                match poll_chunk(subscription, cx) {
+                    Poll::Pending => open = true,
+                    Poll::Ready(None) => {
+                        let reason = subscription.end_reason().filter(|&reason| is_leave(reason));
+                        this.leaves = this.leaves.or(reason);
+                    }
+                    Poll::Ready(Some(chunk)) => {
+                        this.turn = topic + 1;
+                        this.last = chunk.last;
+                        return data(chunk.bytes);
+                    }
                 }
             }
-        }
-        if open {
-            return Poll::Pending;
+            if open && left_before == this.leaves {
+                return Poll::Pending;
+            }
+            // They leave together. Who is parked already looks again.
+            if let Some(reason) = this.leaves {
+                let all = std::iter::once(&this.subscription).chain(&this.others);
+                all.for_each(|subscription| subscription.leave_with(reason));
+            }
         }
         this.ended = true;
-        Poll::Ready(None)
+        match this.leaves {
+            Some(reason) => data(end_notice(reason)),
+            None => Poll::Ready(None),
+        }
     }
 }
 
@@ -315,18 +333,26 @@ struct Chunk {
     last: Option<EndReason>,
 }
 
-/// The next chunk of one subscription. `None`: it has ended.
+/// Whether a subscription ends for this reason when it has read all there is.
+fn is_leave(reason: EndReason) -> bool {
+    matches!(reason, EndReason::Drained | EndReason::Aged)
+}
+
+/// Why the whole stream ends, if this subscription's end is that of all.
+fn ends_all(subscription: &Subscription) -> Option<EndReason> {
+    let alone = |reason| is_leave(reason) || reason == EndReason::TopicClosed;
+    let reason = subscription.end_reason()?;
+    (!alone(reason) || subscription.is_ended_from_outside()).then_some(reason)
+}
+
+/// The next chunk of one subscription. `None`: it has ended, and the others may go on.
 fn poll_chunk(subscription: &mut Subscription, cx: &mut Context<'_>) -> Poll<Option<Chunk>> {
     loop {
         let (found, guard) = ready!(subscription.poll_pinned(cx));
         let bytes = match found {
-            Ahead::Closed => match subscription.end_reason() {
-                Some(reason)
-                    if reason != EndReason::TopicClosed || subscription.is_ended_from_outside() =>
-                {
-                    end_notice(reason)
-                }
-                _ => return Poll::Ready(None),
+            Ahead::Closed => match ends_all(subscription) {
+                Some(reason) => end_notice(reason),
+                None => return Poll::Ready(None),
             },
             Ahead::Heartbeat => Bytes::from_static(HEARTBEAT),
             Ahead::Frame | Ahead::Notice | Ahead::Nothing => {
@@ -337,7 +363,7 @@ fn poll_chunk(subscription: &mut Subscription, cx: &mut Context<'_>) -> Poll<Opt
         if !bytes.is_empty() {
             return Poll::Ready(Some(Chunk {
                 bytes,
-                last: subscription.end_reason(),
+                last: ends_all(subscription),
             }));
         }
     }

@@ -1,10 +1,12 @@
 //! Connections that are asked to leave: because their hub is drained, or because they are there for long.
 //!
-//! A connection in sync has read what there was; so it is ended where it stands. One that is behind goes on until it has
-//! caught up, and is ended then.
+//! A connection in sync whose topics' walks are done, and have nothing before them, has read what there was; so it is ended
+//! where it stands. One that is behind goes on until it has caught up, and is ended then.
+
+use std::time::Duration;
 
 use super::super::batch::{Cut, End};
-use super::super::connection::{Key, Rest, State};
+use super::super::connection::{Key, Place, Rest, State};
 use super::super::crowd::Crowd;
 use super::super::socket::Socket;
 use super::{Shard, Timer};
@@ -12,6 +14,10 @@ use crate::drain::WHOLE;
 use crate::ending::EndReason;
 use crate::error::random_below;
 use crate::subscription::Subscription;
+use crate::sync::epoch;
+
+/// For so long one that is old waits for a moment in which it has read all there is.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections that are ended before other topics and the poll have their turn.
 const ENDS_PER_TURN: usize = 64;
@@ -22,7 +28,7 @@ impl<S: Socket> Shard<S> {
         let Some((_, crowd)) = self.crowds.get_mut(topic as usize) else {
             return;
         };
-        if crowd.batch.is_some() || !crowd.feed.is_asked_to_leave() {
+        if !crowd.feed.is_asked_to_leave() || !crowd.has_read_all() {
             return;
         }
         let part = crowd.feed.topic().shared.drained_part();
@@ -33,6 +39,10 @@ impl<S: Socket> Shard<S> {
             let Some(key) = last.and_then(|connection| self.key(connection)) else {
                 return;
             };
+            if !self.has_read_all(key) {
+                // With the next tick of the drain, or the next walk.
+                return;
+            }
             self.ask_to_leave(key, EndReason::Drained);
         }
         if leaving > ENDS_PER_TURN {
@@ -60,12 +70,33 @@ impl<S: Socket> Shard<S> {
         let Some(connection) = self.connection(key) else {
             return;
         };
-        if now < due || matches!(connection.state, State::Behind(_)) {
+        let behind = matches!(connection.state, State::Behind(_));
+        // A topic may be so busy that there is always something more.
+        let patience = PATIENCE.as_nanos() / self.limits.tick.as_nanos().max(1);
+        let patient = u128::from(now.saturating_sub(due)) < patience;
+        if now < due || behind || patient && !self.has_read_all(key) {
             // The ring is shorter than a life, and who is behind catches up, or stalls.
             self.wheel.set(due.max(now + 1), Timer::Age(key, due));
         } else {
             self.ask_to_leave(key, EndReason::Aged);
         }
+    }
+
+    /// Whether a connection in sync has got all there is of all its topics.
+    fn has_read_all(&mut self, key: Key) -> bool {
+        let Some(at) = self.connections.get(key.index as usize) else {
+            return true;
+        };
+        let places = match &at.state {
+            State::One(place) => std::slice::from_ref(place),
+            State::Many(many) => &many.places,
+            State::Behind(_) => return false,
+        };
+        let read = |place: &Place| {
+            let crowd = self.crowds.get(place.topic as usize);
+            crowd.is_none_or(|(_, crowd)| crowd.has_read_all())
+        };
+        places.iter().all(read)
     }
 
     /// Ends a connection in sync, which stands between two entries in all of its topics.
@@ -81,6 +112,12 @@ impl<S: Socket> Shard<S> {
 }
 
 impl<S> Crowd<S> {
+    /// Whether all members stand at the end of the log.
+    fn has_read_all(&self) -> bool {
+        let end = self.feed.topic().log.end(&epoch::pin());
+        self.batch.is_none() && self.feed.offset() >= end
+    }
+
     /// So many members are to leave, if `part` of [`WHOLE`] is to have left of all that there were.
     pub(super) fn leaving(&mut self, part: u32) -> usize {
         let all = *self.to_leave.get_or_insert(self.connections());
