@@ -428,7 +428,10 @@ impl HubBuilder {
             // See `clock`: a third of the interval, rounded down so that the sum stays within it.
             quiet_ticks: (ticks(self.heartbeat) / 3).max(1),
             evict_ticks: self.evict_after.map(ticks),
-            max_age_ticks: self.max_connection_age.map(ticks),
+            // Times of leaving are compared in 32 bits.
+            max_age_ticks: self
+                .max_connection_age
+                .map(|age| ticks(age).min(u64::from(u32::MAX / 2))),
             pace,
             shards: self.shards,
             caps: self.caps,

@@ -176,7 +176,8 @@ impl<H: Drained> Walk<H> {
     /// Asks so many that their part of all is the part of the time that is over.
     fn ask(&mut self, now: u64) {
         let time = (self.until - self.from) * ASKING.0 / ASKING.1;
-        let over = (now - self.from).min(time);
+        // The clock may have taken its time before the drain began.
+        let over = now.saturating_sub(self.from).min(time);
         let part = u64::from(WHOLE) * over / time.max(1);
         self.shared
             .set_drained_part(u32::try_from(part).unwrap_or(WHOLE));

@@ -420,7 +420,8 @@ impl Memory {
         let soft = self.limits.soft;
         if used > soft {
             self.sweep(now, used, soft / 16 * 15);
-            log::free_all_retired();
+            // Its destructors may be anybody's.
+            FirstPanic::default().run(log::free_all_retired);
             self.account.refresh();
         } else if horizon != u64::MAX && used < soft / 8 * 7 {
             let higher = horizon.saturating_add(horizon / 8 + 1);

@@ -608,8 +608,7 @@ impl TopicCore {
         }
         #[expect(clippy::cast_possible_truncation, reason = "the low half")]
         self.looked.store(now as u32, Ordering::Relaxed);
-        // After the last look, not in the same tick: who has taken that event is suspected for what it has not told yet.
-        let moved = now.saturating_sub(self.last_append.load(Ordering::Relaxed)) < since;
+        let moved = now.saturating_sub(self.last_append.load(Ordering::Relaxed)) <= since;
         let end = self.log.end(&epoch::pin());
         let told = &self.shared.evictions;
         let mut given_up = Vec::new();

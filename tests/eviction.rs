@@ -117,6 +117,42 @@ fn a_silent_topic_gives_up_nobody() {
     drop(unread);
 }
 
+/// A reader that is busy with the event that it took last has nothing to read, and is not blamed when there is something
+/// at last.
+#[test]
+fn who_is_busy_with_the_last_event_is_not_given_up() {
+    let hub = builder().build().unwrap();
+    let mut busy = hub.subscribe("a").unwrap();
+    publish(&hub);
+    assert!(busy.try_recv().is_ok());
+    let ticks = u64::try_from(6 * T.as_nanos() / hub.tick().as_nanos()).unwrap();
+    hub.go_on(ticks);
+    publish(&hub);
+    // Less than the time in which it would have to go on.
+    hub.go_on(ticks / 6 - 1);
+    assert_eq!(hub.stats().evicted, 0);
+    assert!(busy.try_recv().is_ok());
+}
+
+/// Who is given up before its own lag has been told of is told of once.
+#[test]
+fn an_eviction_is_not_a_lag_as_well() {
+    let hub = builder().retain_events(1).build().unwrap();
+    let still = hub.subscribe("a").unwrap();
+    let mut still = still.lag_policy(LagPolicy::Disconnect);
+    for _ in 0..200 {
+        publish(&hub);
+    }
+    assert!(matches!(still.try_recv(), Ok(Item::Lagged(_))));
+    while hub.stats().evicted == 0 {
+        moves_on(&hub, hub.tick());
+    }
+    drop(still);
+    let stats = hub.stats();
+    assert_eq!((stats.evicted, stats.lagged, stats.subscribers), (1, 0, 0));
+    assert_eq!(hub.evictions().len(), 1);
+}
+
 #[test]
 fn everybody_is_told_why() {
     let hub = builder().build().unwrap();

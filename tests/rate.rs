@@ -238,6 +238,24 @@ fn an_end_from_outside_does_not_wait() {
     }
 }
 
+/// Also who waits for batches, as transports do.
+#[test]
+fn an_end_from_outside_is_readiness_too() {
+    let hub = builder().build().unwrap();
+    let mut slow = hub.subscribe("a").unwrap().max_rate(of(1), 3600 * SECOND);
+    let handle = slow.end_handle();
+    publish(&hub, 0..9);
+    assert_eq!(read_batch(&mut slow), [0]);
+    let (woken, waker) = Wakes::new();
+    let mut cx = Context::from_waker(&waker);
+    assert!(slow.poll_ready(&mut cx).is_pending());
+    assert!(handle.end(EndReason::Requested));
+    assert_eq!(woken.count(), 1);
+    assert_eq!(slow.poll_ready(&mut cx), Poll::Ready(Readiness::Closed));
+    assert!(matches!(slow.try_batch(), Err(TryRecvError::Closed)));
+    assert_eq!(slow.end_reason(), Some(EndReason::Requested));
+}
+
 #[test]
 fn who_is_asked_to_leave_reads_the_rest_at_once() {
     for way in [read, read_batch] {

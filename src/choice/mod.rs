@@ -195,7 +195,8 @@ impl Choice {
         };
         let mut passed = false;
         loop {
-            if self.rate.as_ref().is_some_and(Rate::is_used_up) {
+            let used_up = self.rate.as_ref().is_some_and(Rate::is_used_up);
+            if used_up && !position.state.is_ended() {
                 return (Ahead::Nothing, passed);
             }
             let (ahead, crossed) = position.peek(topic, guard);
