@@ -243,7 +243,7 @@ impl HubBuilder {
     }
 
     /// Gives up readers that stand still: who has something to read and takes nothing for this long, up to twice as long,
-    /// while its topic goes on, is evicted. It is counted out at once, told to [`Hub::on_eviction`] and to its
+    /// while its topic goes on or when it was closed, is evicted. It is counted out at once, told to [`Hub::on_eviction`] and to its
     /// [`Evicted`](crate::Evicted), and ends with [`EndReason::Evicted`](crate::EndReason::Evicted) should it come back.
     ///
     /// For bodies and streams of one's own: a connection of a `Reactor` has the reactor's limit on stalled sockets.

@@ -608,7 +608,9 @@ impl TopicCore {
         }
         #[expect(clippy::cast_possible_truncation, reason = "the low half")]
         self.looked.store(now as u32, Ordering::Relaxed);
-        let moved = now.saturating_sub(self.last_append.load(Ordering::Relaxed)) <= since;
+        // Nothing comes after a close: whoever has not read up to it holds its topic, and its place, for nothing.
+        let moved = now.saturating_sub(self.last_append.load(Ordering::Relaxed)) <= since
+            || self.log.is_closed();
         let end = self.log.end(&epoch::pin());
         let told = &self.shared.evictions;
         let mut given_up = Vec::new();

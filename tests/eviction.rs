@@ -117,6 +117,23 @@ fn a_silent_topic_gives_up_nobody() {
     drop(unread);
 }
 
+/// Nothing comes after a close, and the reader holds what is left, its topic and its place.
+#[test]
+fn who_does_not_read_a_closed_topic_is_given_up() {
+    let hub = builder().max_connections(1).build().unwrap();
+    let topic = hub.topic("a").unwrap();
+    let mut still = hub.subscribe("a").unwrap();
+    let mut evicted = still.evicted();
+    publish(&hub);
+    topic.close();
+    drop(topic);
+    let ticks = u64::try_from(T.as_nanos() / hub.tick().as_nanos()).unwrap();
+    hub.go_on(3 * ticks);
+    assert_eq!((&mut evicted).now_or_never(), Some(true));
+    assert!(hub.subscribe("b").is_ok());
+    assert!(is_over(&mut still));
+}
+
 /// A reader that is busy with the event that it took last has nothing to read, and is not blamed when there is something
 /// at last.
 #[test]
