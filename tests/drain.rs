@@ -243,6 +243,26 @@ fn a_body_of_several_topics_ends_when_all_are_read() {
     assert_eq!(text(&mut body), None);
 }
 
+/// The others are asked as soon as one leaves, also if another one gives something at this moment.
+#[test]
+fn the_topics_of_a_body_leave_together() {
+    let hub = by_hand().max_connection_age(WITHIN).build().unwrap();
+    let a = hub.subscribe("a").unwrap();
+    hub.go_on(ticks(&hub, WITHIN / 2));
+    let b = hub.subscribe("b").unwrap();
+    let mut body = Box::pin(a.into_sse().with(b).into_body());
+    assert!(text(&mut body).is_some());
+    // The first is old, the second is not.
+    hub.go_on(ticks(&hub, WITHIN / 2) + 12);
+    publish(&hub, "b");
+    assert!(text(&mut body).unwrap().contains("data: on and on"));
+    let last = text(&mut body).unwrap();
+    assert!(says(&last, EndReason::Aged), "{last}");
+    assert_eq!(text(&mut body), None);
+    drop(body);
+    assert_eq!(hub.subscribers(), 0);
+}
+
 /// A topic that is closed ends for itself, also where its last events are not wanted.
 #[test]
 fn a_closed_topic_does_not_end_the_others() {

@@ -301,7 +301,12 @@ impl Body for SseBody {
                     Poll::Pending => open = true,
                     Poll::Ready(None) => {
                         let reason = subscription.end_reason().filter(|&reason| is_leave(reason));
-                        this.leaves = this.leaves.or(reason);
+                        if let Some(reason) = reason.filter(|_| this.leaves.is_none()) {
+                            // They leave together. Who is parked already looks again.
+                            this.leaves = Some(reason);
+                            let all = std::iter::once(&this.subscription).chain(&this.others);
+                            all.for_each(|subscription| subscription.leave_with(reason));
+                        }
                     }
                     Poll::Ready(Some(chunk)) => {
                         this.turn = topic + 1;
@@ -312,11 +317,6 @@ impl Body for SseBody {
             }
             if open && left_before == this.leaves {
                 return Poll::Pending;
-            }
-            // They leave together. Who is parked already looks again.
-            if let Some(reason) = this.leaves {
-                let all = std::iter::once(&this.subscription).chain(&this.others);
-                all.for_each(|subscription| subscription.leave_with(reason));
             }
         }
         this.ended = true;

@@ -27,7 +27,7 @@ const CROWD_EVERY: u64 = 1_000;
 /// Of a server whose memory is limited, in bytes.
 const LIMIT: usize = 4 << 20;
 /// What it is pressed with: so many events of so many bytes, to as many topics.
-const PRESSING: (u64, usize, u64) = (2_000, 50_000, 8);
+const PRESSING: (u64, usize, u64) = (600, 50_000, 8);
 
 /// For a while nothing happens but what is going on.
 pub(crate) fn calm() {

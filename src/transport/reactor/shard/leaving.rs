@@ -1,7 +1,7 @@
 //! Connections that are asked to leave: because their hub is drained, or because they are there for long.
 //!
 //! A connection in sync whose topics' walks are done, and have nothing before them, has read what there was; so it is ended
-//! where it stands. One that is behind goes on until it has caught up, and is ended then.
+//! where it stands; if its topics are never idle, after some patience. One that is behind goes on until it has caught up, and is ended then.
 
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ use crate::sync::epoch;
 /// For so long one that is old waits for a moment in which it has read all there is.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// When this part of all should have left and has not, they leave whatever comes.
+const LATE: usize = 8;
+
 /// Connections that are ended before other topics and the poll have their turn.
 const ENDS_PER_TURN: usize = 64;
 
@@ -28,18 +31,23 @@ impl<S: Socket> Shard<S> {
         let Some((_, crowd)) = self.crowds.get_mut(topic as usize) else {
             return;
         };
-        if !crowd.feed.is_asked_to_leave() || !crowd.has_read_all() {
+        if crowd.batch.is_some() || !crowd.feed.is_asked_to_leave() {
             return;
         }
         let part = crowd.feed.topic().shared.drained_part();
         let leaving = crowd.leaving(part);
+        // A topic may be so busy that there is always something more: they are not to go all at once in the end.
+        let late = leaving > crowd.to_leave.unwrap_or(0) / LATE;
+        if !late && !crowd.has_read_all() {
+            return;
+        }
         for _ in 0..leaving.min(ENDS_PER_TURN) {
             let crowd = self.crowd(topic);
             let last = crowd.and_then(|crowd| crowd.members.last().map(|last| last.connection));
             let Some(key) = last.and_then(|connection| self.key(connection)) else {
                 return;
             };
-            if !self.has_read_all(key) {
+            if !late && !self.has_read_all(key) {
                 // With the next tick of the drain, or the next walk.
                 return;
             }
