@@ -67,7 +67,10 @@ pub(crate) fn run(options: ServerOptions) {
     // Not much: a thousand clients get all of it when they come to a new life.
     let mut builder = Hub::builder().history(true).retain_events(64);
     if options.limited {
-        builder = builder.retain_bytes(LIMIT).memory_limit(LIMIT);
+        // A look for what can be shed that finds little is not repeated in the same tick: short ticks.
+        let often = Duration::from_millis(600);
+        let limited = builder.retain_bytes(LIMIT).memory_limit(LIMIT);
+        builder = limited.heartbeat(often);
     }
     let hub = builder.build().unwrap();
     for number in 1..=options.ahead {
