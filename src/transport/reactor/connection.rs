@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::batch::End;
 use super::view::{Pieces, push};
+use crate::ending::EndReason;
 use crate::position::Position;
 use crate::subscription::Subscription;
 
@@ -70,6 +71,8 @@ pub(super) struct Behind<S> {
     pub(super) wrapped: bool,
     /// The connection ends when `rest` is sent.
     pub(super) end: Option<End>,
+    /// Why it was asked to leave, if it was: it ends when each of its streams has come to its goal.
+    pub(super) leaving: Option<EndReason>,
 }
 
 /// A topic of a connection that is behind.
@@ -79,6 +82,8 @@ pub(super) struct Stream {
     pub(super) position: Position,
     /// Of one that has not caught up since it came: keeps for it what it has not read.
     pub(super) own: Option<Subscription>,
+    /// Of one that leaves: where the log ended when it was asked to.
+    pub(super) goal: u64,
 }
 
 /// Bytes that must follow what a socket took. Those of a large frame are shared with others.

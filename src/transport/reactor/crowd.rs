@@ -55,6 +55,10 @@ pub(super) struct Crowd<S> {
     pub(super) last_event: u64,
     /// Connections that there were when the drain of the hub began.
     pub(super) to_leave: Option<usize>,
+    /// Connections that were asked to leave and are not gone. They are behind.
+    pub(super) leaving: usize,
+    /// Whether those that are behind were asked as well.
+    pub(super) asked_behind: bool,
 }
 
 /// A member that a change has moved: its connection must be told.
@@ -224,6 +228,8 @@ impl<S> Crowd<S> {
             expired: false,
             last_event: now,
             to_leave: None,
+            leaving: 0,
+            asked_behind: false,
         }
     }
 

@@ -258,6 +258,7 @@ impl<S: Socket> Shard<S> {
                 topic,
                 position: subscription.place(),
                 own: Some(subscription),
+                goal: u64::MAX,
             });
         }
         if streams.is_empty() {
@@ -277,6 +278,7 @@ impl<S: Socket> Shard<S> {
                 waits: false,
                 wrapped,
                 end,
+                leaving: None,
             })),
         });
         self.resume(key);
@@ -502,9 +504,11 @@ impl<S: Socket> Shard<S> {
             }
             State::Behind(behind) => {
                 end_socket(behind.socket, flush);
+                let left = usize::from(behind.leaving.is_some());
                 for stream in behind.streams {
                     drop(stream.own);
                     if let Some(crowd) = self.crowd(stream.topic) {
+                        crowd.leaving -= left;
                         crowd.no_longer_behind();
                     }
                     self.count_out(stream.topic);

@@ -3,6 +3,7 @@
 
 mod ended;
 mod envelopes;
+mod leaving;
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -241,7 +242,8 @@ impl Reader {
         while let Some((block, after)) = rest.split_once("\n\n") {
             rest = after;
             assert!(!self.told, "nothing follows the last comment");
-            if block == format!(": {}", EndReason::Replaced) {
+            let aged = format!(": {}\nretry: ", EndReason::Aged);
+            if block == format!(": {}", EndReason::Replaced) || block.starts_with(&aged) {
                 self.told = true;
                 continue;
             }
@@ -291,6 +293,9 @@ enum Op {
     End {
         who: usize,
     },
+    Age {
+        who: usize,
+    },
     Leave {
         who: usize,
     },
@@ -315,6 +320,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (prop::collection::vec(0..TOPICS, 1..3), room, any::<bool>())
             .prop_map(|(topics, room, wrapped)| Op::Join { topics, room, wrapped }),
         1 => (0_usize..400).prop_map(|who| Op::End { who }),
+        1 => (0_usize..400).prop_map(|who| Op::Age { who }),
         1 => (0_usize..400).prop_map(|who| Op::Leave { who }),
         1 => (0_usize..400).prop_map(|who| Op::Break { who }),
         6 => ((0_usize..400), 1_usize..30_000).prop_map(|(who, bytes)| Op::Room { who, bytes }),
@@ -330,10 +336,23 @@ struct Client {
     handles: Vec<EndHandle>,
     drops: Vec<HostArc<AtomicUsize>>,
     ended: bool,
+    /// What had been published when it was asked to leave.
+    aged: Option<[u64; TOPICS]>,
+    /// Whether it left for that.
+    left: bool,
     gone: bool,
 }
 
 impl Client {
+    /// Whoever leaves as asked has got what there was then.
+    fn check_goals(&self) {
+        for (topic, next) in &self.reader.next {
+            let topic: usize = topic.parse().unwrap();
+            let goal = self.aged.expect("it was asked")[topic];
+            assert!(*next >= goal, "{next} of {goal} in topic {topic}");
+        }
+    }
+
     /// What is kept for it is dropped when it is gone.
     fn check_kept(&self) {
         for drops in &self.drops {
@@ -420,6 +439,8 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
                     handles,
                     drops,
                     ended: false,
+                    aged: None,
+                    left: false,
                     gone: false,
                 });
             }
@@ -432,6 +453,13 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
                     let ended = handle.end(EndReason::Replaced);
                     assert!(client.ended || ended != client.gone);
                     client.ended |= !client.gone;
+                }
+            }
+            Op::Age { who } => {
+                let among = clients.len().max(1);
+                if let Some(client) = clients.get_mut(who % among).filter(|c| !c.gone) {
+                    client.aged.get_or_insert(published);
+                    rig.shard.ask_to_leave(client.key, EndReason::Aged);
                 }
             }
             Op::Leave { who } => {
@@ -481,8 +509,12 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
         client.check_kept();
         let wire = client.sim.wire();
         let whole = !client.gone && !wire.broken;
-        assert!(!whole || !client.ended, "it is closed when it took all");
+        let asked = client.ended || client.aged.is_some();
+        assert!(!whole || !asked, "it is closed when it took all");
         client.reader.check(&wire.received, &epochs, whole);
+        if client.left {
+            client.check_goals();
+        }
         if whole {
             for (topic, next) in &client.reader.next {
                 let topic: usize = topic.parse().unwrap();
@@ -519,6 +551,7 @@ fn note_gone(rig: &mut Rig, clients: &mut [Client]) {
                 let notice = format!(": {}\n\n", EndReason::Replaced);
                 assert!(client.sim.wire().received.ends_with(notice.as_bytes()));
             }
+            CloseReason::Ended(EndReason::Aged) => client.left = true,
             reason => panic!("{reason:?}"),
         }
         client.gone = true;

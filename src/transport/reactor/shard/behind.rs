@@ -68,6 +68,7 @@ impl<S: Socket> Shard<S> {
                 topic: place.topic,
                 position: Position::at(offset, on_lag),
                 own: None,
+                goal: u64::MAX,
             });
         }
         let Some(socket) = socket else {
@@ -84,6 +85,7 @@ impl<S: Socket> Shard<S> {
                 waits: false,
                 wrapped,
                 end: cut.end,
+                leaving: None,
             }));
         }
         if cut.end == Some(End::Lagged) {
@@ -195,6 +197,11 @@ impl<S: Socket> Shard<S> {
             self.close(key, CloseReason::from(end));
             return;
         }
+        if behind.ends_at_goal() {
+            self.writable(key);
+            return;
+        }
+        let leaving = behind.leaving.is_some();
         let mut more = false;
         let mut waits = None;
         let mut ended = SmallVec::<[u32; 1]>::new();
@@ -207,6 +214,8 @@ impl<S: Socket> Shard<S> {
                 more = true;
             } else if own > feed {
                 waits = Some((stream.topic, own));
+            } else if leaving && !stream.is_at_goal() && !crowd.feed.is_ended() {
+                waits = Some((stream.topic, stream.goal));
             } else {
                 if stream.own.take().is_some() {
                     debug_assert!(own == feed, "caught up");
@@ -224,6 +233,7 @@ impl<S: Socket> Shard<S> {
             let left = behind.streams.len();
             for topic in ended {
                 if let Some(crowd) = self.crowd(topic) {
+                    crowd.leaving -= usize::from(leaving);
                     crowd.no_longer_behind();
                 }
                 self.count_out(topic);
@@ -231,6 +241,13 @@ impl<S: Socket> Shard<S> {
             }
             if left == 0 {
                 self.close(key, CloseReason::TopicClosed);
+                return;
+            }
+            if let Some(connection) = self.connection(key)
+                && let State::Behind(behind) = &mut connection.state
+                && behind.ends_at_goal()
+            {
+                self.writable(key);
                 return;
             }
         }
@@ -299,6 +316,19 @@ impl<S: Socket> Shard<S> {
             self.member_moved(topic, moved);
         }
         Some(Place { topic, member })
+    }
+}
+
+impl<S> Behind<S> {
+    /// Has it end, if it leaves and has got all that there was when it was asked to.
+    fn ends_at_goal(&mut self) -> bool {
+        let reason = self.leaving;
+        let reason = reason.filter(|_| self.streams.iter().all(Stream::is_at_goal));
+        if let Some(reason) = reason {
+            self.end = Some(End::Ending(reason));
+            self.waits = false;
+        }
+        reason.is_some()
     }
 }
 
@@ -381,6 +411,11 @@ impl<'a> Tail<'a> {
 }
 
 impl Stream {
+    /// Whether one that leaves has got what there was when it was asked to.
+    fn is_at_goal(&self) -> bool {
+        self.position.state != Standing::Unknown && self.position.offset() >= self.goal
+    }
+
     /// Whether there is something for it that its topic's subscription has read.
     fn has_more(&self, feed: u64) -> bool {
         self.position.state == Standing::Unknown || self.position.offset() < feed

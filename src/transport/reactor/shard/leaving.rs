@@ -1,12 +1,10 @@
 //! Connections that are asked to leave: because their hub is drained, or because they are there for long.
 //!
-//! A connection in sync whose topics' walks are done, and have nothing before them, has read what there was; so it is ended
-//! where it stands; if its topics are never idle, after some patience. One that is behind goes on until it has caught up, and is ended then.
+//! Whoever is asked goes on by itself, as if it were behind, up to where the logs of its topics end at that moment, and is
+//! told why it ends then. So it gets all that there was, however busy its topics are and wherever their walks stand.
 
-use std::time::Duration;
-
-use super::super::batch::{Cut, End};
-use super::super::connection::{Key, Place, Rest, State};
+use super::super::batch::Cut;
+use super::super::connection::{Key, Rest, State, Stream};
 use super::super::crowd::Crowd;
 use super::super::socket::Socket;
 use super::{Shard, Timer};
@@ -14,47 +12,61 @@ use crate::drain::WHOLE;
 use crate::ending::EndReason;
 use crate::error::random_below;
 use crate::subscription::Subscription;
-use crate::sync::epoch;
+use crate::sync::{HostArc, epoch};
 
-/// For so long one that is old waits for a moment in which it has read all there is.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// When this part of all should have left and has not, they leave whatever comes.
-const LATE: usize = 8;
-
-/// Connections that are ended before other topics and the poll have their turn.
-const ENDS_PER_TURN: usize = 64;
+/// Connections that are asked before other topics and the poll have their turn.
+const ASKED_PER_TURN: usize = 64;
 
 impl<S: Socket> Shard<S> {
-    /// Ends so many of a topic's connections as the drain of its hub has come to.
+    /// Asks so many of a topic's connections as the drain of its hub has come to.
     pub(super) fn see_off(&mut self, topic: u32) {
-        let Some((_, crowd)) = self.crowds.get_mut(topic as usize) else {
+        let Some(crowd) = self.crowd(topic) else {
             return;
         };
-        if crowd.batch.is_some() || !crowd.feed.is_asked_to_leave() {
+        if !crowd.feed.is_asked_to_leave() {
             return;
         }
         let part = crowd.feed.topic().shared.drained_part();
-        let leaving = crowd.leaving(part);
-        // A topic may be so busy that there is always something more: they are not to go all at once in the end.
-        let late = leaving > crowd.to_leave.unwrap_or(0) / LATE;
-        if !late && !crowd.has_read_all() {
-            return;
-        }
-        for _ in 0..leaving.min(ENDS_PER_TURN) {
-            let crowd = self.crowd(topic);
-            let last = crowd.and_then(|crowd| crowd.members.last().map(|last| last.connection));
-            let Some(key) = last.and_then(|connection| self.key(connection)) else {
-                return;
+        let due = crowd.due_to_leave(part);
+        for _ in 0..due.min(ASKED_PER_TURN) {
+            let next = self.crowd(topic).and_then(|crowd| crowd.next_to_leave());
+            let Some(key) = next.and_then(|connection| self.key(connection)) else {
+                break;
             };
-            if !late && !self.has_read_all(key) {
-                // With the next tick of the drain, or the next walk.
-                return;
-            }
             self.ask_to_leave(key, EndReason::Drained);
         }
-        if leaving > ENDS_PER_TURN {
+        if due > ASKED_PER_TURN {
             self.enqueue(topic);
+        }
+        if part >= WHOLE {
+            self.see_off_behind(topic);
+        }
+    }
+
+    /// Asks those that are behind too, of all topics of the hub at once: nothing else comes to them.
+    fn see_off_behind(&mut self, topic: u32) {
+        let Some(crowd) = self.crowd(topic).filter(|crowd| !crowd.asked_behind) else {
+            return;
+        };
+        let hub = HostArc::clone(&crowd.feed.topic().shared);
+        for (_, (_, crowd)) in &mut self.crowds {
+            crowd.asked_behind |= HostArc::ptr_eq(&crowd.feed.topic().shared, &hub);
+        }
+        let is_of_hub = |stream: &Stream| {
+            let crowd = self.crowds.get(stream.topic as usize);
+            crowd.is_some_and(|(_, crowd)| HostArc::ptr_eq(&crowd.feed.topic().shared, &hub))
+        };
+        let keys: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| match &connection.state {
+                State::Behind(behind) => behind.streams.iter().any(is_of_hub),
+                _ => false,
+            })
+            .filter_map(|(index, _)| self.key(u32::try_from(index).ok()?))
+            .collect();
+        for key in keys {
+            self.ask_to_leave(key, EndReason::Drained);
         }
     }
 
@@ -74,65 +86,68 @@ impl<S: Socket> Shard<S> {
 
     /// A connection may be old.
     pub(super) fn check_age(&mut self, key: Key, due: u64) {
-        let now = self.now;
-        let Some(connection) = self.connection(key) else {
-            return;
-        };
-        let behind = matches!(connection.state, State::Behind(_));
-        // A topic may be so busy that there is always something more.
-        let patience = PATIENCE.as_nanos() / self.limits.tick.as_nanos().max(1);
-        let patient = u128::from(now.saturating_sub(due)) < patience;
-        if now < due || behind || patient && !self.has_read_all(key) {
-            // The ring is shorter than a life, and who is behind catches up, or stalls.
-            self.wheel.set(due.max(now + 1), Timer::Age(key, due));
+        if self.now < due {
+            if self.connection(key).is_some() {
+                // The ring is shorter than a life.
+                self.wheel.set(due, Timer::Age(key, due));
+            }
         } else {
             self.ask_to_leave(key, EndReason::Aged);
         }
     }
 
-    /// Whether a connection in sync has got all there is of all its topics.
-    fn has_read_all(&mut self, key: Key) -> bool {
-        let Some(at) = self.connections.get(key.index as usize) else {
-            return true;
+    /// Has a connection end when it has got what there is now.
+    pub(in super::super) fn ask_to_leave(&mut self, key: Key, reason: EndReason) {
+        let Some(connection) = self.connection(key) else {
+            return;
         };
-        let places = match &at.state {
-            State::One(place) => std::slice::from_ref(place),
-            State::Many(many) => &many.places,
-            State::Behind(_) => return false,
+        let in_sync = !matches!(connection.state, State::Behind(_));
+        if in_sync {
+            // It stands between two entries in all of its topics.
+            let cut = Cut {
+                rest: Rest::default(),
+                offset: 0,
+                end: None,
+            };
+            self.fall_behind(key, u32::MAX, cut);
+        }
+        let connection = self.connections.get_mut(key.index as usize);
+        let Some(State::Behind(behind)) = connection.map(|found| &mut found.state) else {
+            return;
         };
-        let read = |place: &Place| {
-            let crowd = self.crowds.get(place.topic as usize);
-            crowd.is_none_or(|(_, crowd)| crowd.has_read_all())
-        };
-        places.iter().all(read)
-    }
-
-    /// Ends a connection in sync, which stands between two entries in all of its topics.
-    fn ask_to_leave(&mut self, key: Key, reason: EndReason) {
-        let cut = Cut {
-            rest: Rest::default(),
-            offset: 0,
-            end: Some(End::Ending(reason)),
-        };
-        self.fall_behind(key, u32::MAX, cut);
-        self.resume(key);
+        if behind.end.is_some() || behind.leaving.is_some() {
+            return;
+        }
+        behind.leaving = Some(reason);
+        for stream in &mut behind.streams {
+            if let Some((_, crowd)) = self.crowds.get_mut(stream.topic as usize) {
+                stream.goal = crowd.feed.topic().log.end(&epoch::pin());
+                crowd.leaving += 1;
+            }
+        }
+        if in_sync {
+            self.resume(key);
+        }
     }
 }
 
 impl<S> Crowd<S> {
-    /// Whether all members stand at the end of the log.
-    fn has_read_all(&self) -> bool {
-        let end = self.feed.topic().log.end(&epoch::pin());
-        self.batch.is_none() && self.feed.offset() >= end
-    }
-
-    /// So many members are to leave, if `part` of [`WHOLE`] is to have left of all that there were.
-    pub(super) fn leaving(&mut self, part: u32) -> usize {
+    /// So many more are to be asked, if `part` of [`WHOLE`] is to have left of all that there were.
+    fn due_to_leave(&mut self, part: u32) -> usize {
         let all = *self.to_leave.get_or_insert(self.connections());
         let left = all as u64 * u64::from(WHOLE.saturating_sub(part)) / u64::from(WHOLE);
         let left = usize::try_from(left).unwrap_or(usize::MAX);
-        self.connections()
-            .saturating_sub(left)
-            .min(self.members.len())
+        let stay = self.connections().saturating_sub(self.leaving);
+        stay.saturating_sub(left).min(self.members.len())
+    }
+
+    /// The connection of a member that may leave: of one that has the batch, while a walk goes on.
+    fn next_to_leave(&self) -> Option<u32> {
+        let last = if self.position > 0 {
+            self.members.get(self.position - 1)
+        } else {
+            self.members.last()
+        };
+        last.map(|member| member.connection)
     }
 }

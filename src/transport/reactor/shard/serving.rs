@@ -94,6 +94,7 @@ impl<S: Socket> Shard<S> {
         let done = self.walk(topic, &mut budget);
         turn.return_share(&budget);
         if !done {
+            self.see_off(topic);
             self.enqueue(topic);
             return;
         }
