@@ -116,6 +116,7 @@ struct Table<K: Eq + Hash> {
     connections: StripedCounter,
     replaced: StripedCounter,
     unregistered: StripedCounter,
+    evicted: StripedCounter,
 }
 
 #[derive(Debug)]
@@ -203,6 +204,7 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> Broadcaster<E, K> {
                 connections: StripedCounter::new(),
                 replaced: StripedCounter::new(),
                 unregistered: StripedCounter::new(),
+                evicted: StripedCounter::new(),
             }),
             lag_policy: E::LAG_POLICY,
             event: PhantomData,
@@ -311,6 +313,19 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> Broadcaster<E, K> {
             id: HostArc::clone(&id),
             end: end.clone(),
         }));
+        let (table, of, name, own) = (
+            HostArc::clone(&self.table),
+            user.clone(),
+            HostArc::clone(&id),
+            end.clone(),
+        );
+        // Whoever is given up is on no list, however long the body stays that is not read.
+        subscription.when_evicted(move || {
+            let evicted = table.remove(&of, &name, |entry| entry.end.is_same(&own));
+            if evicted.is_some() {
+                table.evicted.add(1);
+            }
+        });
         let entry = Entry {
             since: Instant::now(),
             end,
@@ -446,6 +461,7 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> Broadcaster<E, K> {
             lagged: hub.lagged,
             replaced: self.table.replaced.sum(),
             unregistered: self.table.unregistered.sum(),
+            evicted: self.table.evicted.sum(),
         }
     }
 }
@@ -516,4 +532,6 @@ pub struct BroadcasterStats {
     pub replaced: u64,
     /// Connections that were [unregistered](Broadcaster::unregister).
     pub unregistered: u64,
+    /// Connections that stood still and were [given up](crate::HubBuilder::evict_after).
+    pub evicted: u64,
 }

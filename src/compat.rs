@@ -149,7 +149,7 @@ where
     /// unregistered when the guard is dropped or the receiver is, whichever is first.
     ///
     /// A receiver that does not keep up holds back nobody: the channel stays full, the task waits, and when the log has gone on too far the
-    /// connection lags, as any other. If it ends for a reason of the server's, the last message is a comment that says so.
+    /// connection lags, as any other; and it is given up, as any other, if the hub has [`evict_after`](crate::HubBuilder::evict_after). If it ends for a reason of the server's, the last message is a comment that says so.
     ///
     /// [`Broadcaster::register`] needs neither channel nor task.
     ///
@@ -201,6 +201,7 @@ impl<E: ToSse, K: Eq + Hash + Clone + Send + Sync + 'static> RegisterSender<K>
 
 /// Sends what a subscription reads until either side ends. Why it ended; a receiver that is gone has unregistered it.
 async fn forward<M: Message>(mut subscription: Subscription, sender: mpsc::Sender<M>) -> EndReason {
+    let apart = subscription.waits_apart();
     loop {
         let item = tokio::select! {
             biased;
@@ -220,7 +221,7 @@ async fn forward<M: Message>(mut subscription: Subscription, sender: mpsc::Sende
         tokio::select! {
             biased;
             sent = sender.send(message) => if sent.is_err() { return EndReason::Unregistered },
-            () = subscription.ended() => break,
+            () = subscription.ended(&apart) => break,
         }
     }
     let reason = subscription.end_reason().unwrap_or(EndReason::TopicClosed);

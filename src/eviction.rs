@@ -12,7 +12,7 @@
 //!   RMWs of the same byte, and the drop takes it back to nothing.
 //! * V2: only the clock suspects and evicts, and only who is suspected already. Whoever takes the place of one that left is
 //!   not suspected, so it is never taken for it.
-//! * V3: no lock is held while a waker or the callback runs.
+//! * V3: no lock is held while a waker, the callback, or a key's clone or drop runs.
 //!
 //! **Progress.** Readers load one byte of their own. The rest is the clock's.
 
@@ -129,7 +129,7 @@ pub(crate) struct GivenUp(pub(crate) Option<HostArc<Tag>>);
 pub(crate) struct Evictions {
     pub(crate) count: StripedCounter,
     tags: [StepMutex<Tags>; SHARDS],
-    ring: Mutex<VecDeque<(AnyKey, What)>>,
+    ring: Mutex<VecDeque<HostArc<(AnyKey, What)>>>,
     callback: OnceLock<Callback>,
 }
 
@@ -150,11 +150,28 @@ struct TagState {
     waker: Option<Waker>,
     /// Whether it was evicted, once that is decided.
     evicted: Option<bool>,
+    /// What is to be done then.
+    then: Option<Then>,
+}
+
+/// What is done when a subscription is evicted; dropped if it is not.
+pub(crate) struct Then(pub(crate) Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Then {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Then")
+    }
 }
 
 impl Tag {
     pub(crate) fn set_label(&self, label: HostArc<str>) {
         let old = lock(&self.state).label.replace(label);
+        drop(old);
+    }
+
+    /// Has something done when its subscription is evicted.
+    pub(crate) fn set_then(&self, then: Then) {
+        let old = lock(&self.state).then.replace(then);
         drop(old);
     }
 
@@ -164,14 +181,19 @@ impl Tag {
 
     /// Says what became of it, and wakes who waits for that.
     fn decide(&self, evicted: bool) {
-        let waker = {
+        let (waker, then) = {
             let mut state = lock(&self.state);
             state.evicted.get_or_insert(evicted);
-            state.waker.take()
+            (state.waker.take(), state.then.take())
         };
-        if let Some(waker) = waker {
-            waker.wake();
+        let mut panics = FirstPanic::default();
+        if let Some(Then(then)) = then {
+            panics.run(|| if evicted { then() } else { drop(then) });
         }
+        if let Some(waker) = waker {
+            panics.run(|| waker.wake());
+        }
+        panics.resume();
     }
 }
 
@@ -219,8 +241,10 @@ impl Evictions {
 
     /// The last ones, the oldest first.
     pub(crate) fn last<K: Clone + 'static>(&self) -> Vec<Eviction<K>> {
-        let ring = lock(&self.ring);
-        let known = ring.iter().filter_map(|(key, what)| {
+        // V3: a key's clone is user code.
+        let ring = lock(&self.ring).clone();
+        let known = ring.iter().filter_map(|known| {
+            let (key, what) = &**known;
             Some(Eviction {
                 key: key.downcast_ref::<K>()?.clone(),
                 what: what.clone(),
@@ -264,13 +288,14 @@ impl Evictions {
             if let Some(callback) = self.callback.get() {
                 callback(&*key, &what);
             }
+            let known = HostArc::new((key, what));
             let mut ring = lock(&self.ring);
             let oldest = if ring.len() < RING {
                 None
             } else {
                 ring.pop_front()
             };
-            ring.push_back((key, what));
+            ring.push_back(known);
             drop(ring);
             drop(oldest);
         });

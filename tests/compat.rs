@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fanfare::compat::{ConnectionGuard, EventSender, RegisterSender as _, SSE_BUFFER};
 use fanfare::protocol::ag_ui::Event;
-use fanfare::{AgUiBroadcaster, EventError, UserId};
+use fanfare::{AgUiBroadcaster, EndReason, EventError, Hub, UserId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -114,6 +114,35 @@ async fn a_newer_one_replaces_it_also_while_its_channel_is_full() {
             .contains("\"d\"")
     );
     drop(newer);
+}
+
+/// A receiver that is not read stands still, however its task waits.
+#[tokio::test]
+async fn one_whose_channel_stays_full_is_given_up() {
+    let hub = Hub::builder()
+        .evict_after(Duration::from_millis(20))
+        .build_keyed()
+        .expect("limits");
+    let broadcaster = AgUiBroadcaster::with_hub(hub);
+    let (mut guard, mut receiver) = registered(&broadcaster, 1);
+    let moves_on = async {
+        loop {
+            let event = Event::step_started("on");
+            broadcaster
+                .broadcast(&ann(), &event)
+                .map(drop)
+                .expect("open");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = moves_on => {}
+        ended = timeout(SOON, guard.ended()) => assert_eq!(ended, Ok(EndReason::Evicted)),
+    }
+    assert_eq!(broadcaster.total_connections(), 0);
+    assert_eq!(broadcaster.hub().stats().evicted, 1);
+    assert!(next(&mut receiver).await.is_some());
+    assert_eq!(next(&mut receiver).await, None);
 }
 
 #[tokio::test]

@@ -10,7 +10,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use common::{Wakes, block_on};
-use fanfare::{EndReason, Event, Hub, HubBuilder, Item, LagPolicy, Subscription, TryRecvError};
+use fanfare::{
+    EndReason, Event, Hub, HubBuilder, Item, LagPolicy, Snapshot, Subscription, TryRecvError,
+};
 use futures_util::future::FutureExt as _;
 
 const T: Duration = Duration::from_secs(10);
@@ -280,4 +282,130 @@ fn a_body_that_is_not_polled_gives_its_place_up() {
     }
     assert_eq!(last, format!(": {}\n\n", EndReason::Evicted).as_bytes());
     drop(next);
+}
+
+/// A snapshot may take its time: whoever waits for it does not stand still, and is watched from then on.
+#[test]
+fn a_slow_snapshot_is_no_eviction() {
+    let hub = builder().build().unwrap();
+    let (ready, wait) = futures_channel();
+    let mut wait = Some(wait);
+    let taken = hub.subscribe_with_snapshot("a", |_| {
+        let wait = wait.take().unwrap();
+        async {
+            wait.await;
+            Ok::<_, ()>(Snapshot::default())
+        }
+    });
+    let mut taken = pin!(taken);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(taken.as_mut().poll(&mut cx).is_pending());
+    moves_on(&hub, 4 * T);
+    assert_eq!((hub.stats().evicted, hub.subscribers()), (0, 1));
+    ready();
+    let mut subscription = block_on(taken).unwrap();
+    assert!(drain(&mut subscription) > 0);
+    assert_eq!(subscription.end_reason(), None);
+    moves_on(&hub, 2 * T + 2 * hub.tick());
+    assert_eq!(hub.stats().evicted, 1);
+    assert!(is_over(&mut subscription));
+}
+
+/// Resolves when it is told to.
+fn futures_channel() -> (impl FnOnce(), impl Future<Output = ()>) {
+    let told = Arc::new(Mutex::new(false));
+    let tell = Arc::clone(&told);
+    let wait = std::future::poll_fn(move |_| {
+        if *told.lock().unwrap() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    (move || *tell.lock().unwrap() = true, wait)
+}
+
+/// One chunk of one topic at each poll, and the others have to wait for their turn: the client goes on all the same.
+#[test]
+fn a_slow_body_of_many_topics_goes_on() {
+    const TOPICS: usize = 5;
+    let hub = builder().build().unwrap();
+    let keys: Vec<_> = (0..TOPICS).map(|topic| topic.to_string()).collect();
+    let mut all = keys.iter().map(|key| hub.subscribe(key.as_str()).unwrap());
+    let first = all.next().unwrap().into_sse();
+    let mut body = Box::pin(all.fold(first, fanfare::Sse::with).into_body());
+    let mut cx = Context::from_waker(Waker::noop());
+    let large = "x".repeat(70 * 1024);
+    let step = T * 9 / 10;
+    for _ in 0..4 * TOPICS {
+        for key in &keys {
+            for _ in 0..2 {
+                let _ = hub.publish(key.as_str(), Event::text(&large)).unwrap();
+            }
+        }
+        let ticks = u64::try_from(step.as_nanos() / hub.tick().as_nanos()).unwrap();
+        hub.go_on(ticks);
+        let poll = http_body::Body::poll_frame(body.as_mut(), &mut cx);
+        assert!(matches!(poll, Poll::Ready(Some(Ok(_)))));
+    }
+    assert_eq!(hub.stats().evicted, 0);
+    assert_eq!(hub.subscribers(), TOPICS);
+}
+
+/// What a broadcaster lists is who is there, though the body that was given up is not dropped.
+#[test]
+fn who_is_given_up_is_on_no_list() {
+    let hub = builder().build().unwrap();
+    let broadcaster = fanfare::Broadcaster::<Ping, String>::with_hub(hub.clone());
+    let still = broadcaster.register(&"a".to_owned(), "tab-1").unwrap();
+    let mut reads = broadcaster.register(&"a".to_owned(), "tab-2").unwrap();
+    for _ in 0..3 {
+        moves_on(&hub, T);
+        drain(&mut reads);
+    }
+    let listed = broadcaster.connections(&"a".to_owned());
+    assert_eq!(
+        listed.iter().map(|it| &*it.id).collect::<Vec<_>>(),
+        ["tab-2"]
+    );
+    let stats = broadcaster.stats();
+    assert_eq!((stats.connections, stats.evicted), (1, 1));
+    // The place is free, and the old one has no say in it.
+    let newer = broadcaster.register(&"a".to_owned(), "tab-1").unwrap();
+    drop(still);
+    assert_eq!(broadcaster.connection_count(&"a".to_owned()), 2);
+    drop((newer, reads));
+    assert_eq!(broadcaster.total_connections(), 0);
+}
+
+struct Ping;
+
+impl fanfare::ToSse for Ping {
+    fn to_sse(&self) -> Event<'_, impl fanfare::Payload> {
+        Event::text("ping")
+    }
+}
+
+/// One that ended for a reason and would have ended for lag is counted once.
+#[test]
+fn an_end_before_the_lost_control_events_is_no_lag() {
+    let hub = Hub::builder()
+        .clock_by_hand()
+        .retain_events(1)
+        .build()
+        .unwrap();
+    let subscription = hub.subscribe("a").unwrap();
+    let mut subscription = subscription.lag_policy(LagPolicy::Disconnect);
+    let handle = subscription.end_handle();
+    let control = Event::text("last words").control();
+    let _ = hub.publish("a", control).unwrap();
+    for _ in 0..200 {
+        publish(&hub);
+    }
+    assert!(matches!(subscription.try_recv(), Ok(Item::Lagged(_))));
+    assert!(handle.end(EndReason::Requested));
+    assert!(is_over(&mut subscription));
+    drop(subscription);
+    assert_eq!(hub.stats().lagged, 0);
+    assert!(hub.evictions().is_empty());
 }

@@ -136,7 +136,8 @@ impl Waiter {
 
     /// The owner wants to be watched. W-e
     pub(crate) fn watch(&self) {
-        self.standing.store(WATCHED, Ordering::Relaxed);
+        // It may have been asked to leave.
+        self.standing.fetch_or(WATCHED, Ordering::Relaxed);
     }
 
     /// The owner reads for others. W-e

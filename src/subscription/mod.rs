@@ -24,8 +24,10 @@ use crate::ending::{EndHandle, EndReason, OwnSeat};
 use crate::envelope::Envelope;
 use crate::error::{SubscribeError, TryRecvError, random_below};
 use crate::event_id::EventId;
-use crate::eviction::{Evicted, Tag};
+use crate::eviction::{Evicted, Tag, Then};
 use crate::frame::Frame;
+#[cfg(feature = "compat")]
+use crate::interest::Watcher;
 use crate::log::{self, Known, Reader, Step};
 use crate::observe;
 use crate::position::{Ahead, Lag, LagPolicy, Notices, Position, Start, State};
@@ -204,6 +206,8 @@ impl Subscription {
         if this.topic.log.is_closed() {
             return Err(SubscribeError::Closed);
         }
+        // Whoever waits for a snapshot does not stand still.
+        let reads = !matches!(start, Start::Filled);
         let guard = epoch::pin();
         this.position.begin(&this.topic, start, &guard);
         this.note_passed();
@@ -211,10 +215,8 @@ impl Subscription {
         // J-b. A waker that panics takes the subscription down with it.
         fence(Ordering::SeqCst);
         this.topic.tell_joined();
-        if this.topic.config().evict_ticks.is_some() {
-            this.watched = true;
-            this.topic.subscribers.watch(&this.seat);
-            schedule(&this.topic);
+        if reads {
+            this.watch();
         }
         if let Some(age) = this.topic.config().max_age_ticks {
             // Less up to a tenth: those who came together leave apart.
@@ -472,11 +474,28 @@ impl Subscription {
         Evicted(HostArc::clone(self.tag()))
     }
 
+    /// Has something done when the clock gives it up, if the hub gives anybody up. A transport that takes it over sees to what it
+    /// [keeps](Self::keep).
+    pub(crate) fn when_evicted(&mut self, then: impl FnOnce() + Send + 'static) {
+        if self.watched {
+            self.tag().set_then(Then(Box::new(then)));
+        }
+    }
+
     fn tag(&mut self) -> &HostArc<Tag> {
         let (topic, seat) = (self.topic.address(), self.seat.id());
         let shared = HostArc::clone(&self.topic.shared);
         let tag = || shared.evictions.tag(topic, seat);
         self.extra().tag.get_or_insert_with(tag)
+    }
+
+    /// Has the clock watch it, if the hub gives anybody up.
+    fn watch(&mut self) {
+        if self.topic.config().evict_ticks.is_some() {
+            self.watched = true;
+            self.topic.subscribers.watch(&self.seat);
+            schedule(&self.topic);
+        }
     }
 
     /// Has the clock watch it no more. Whoever was evicted before has ended, and was counted out.
@@ -498,7 +517,7 @@ impl Subscription {
 
     /// Sees whether it was ended from outside, or given up.
     #[cfg(feature = "http-body")]
-    fn see_end(&mut self) {
+    pub(crate) fn see_end(&mut self) {
         if self.has_more() {
             self.see_ends();
         }
@@ -541,6 +560,7 @@ impl Subscription {
             // At last the lag stands between the snapshot and what is there.
             if self.go_on_after(taken.as_of) || attempt == ATTEMPTS {
                 self.begin_with(taken.frames);
+                self.watch();
                 return Ok(self);
             }
             self.begin_again();
@@ -1014,23 +1034,35 @@ impl Subscription {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Waits until it is ended from outside, or the log has an end that was read; reads nothing.
+    /// Makes what it waits at when its reader is busy: see [`ended`](Self::ended).
     #[cfg(feature = "compat")]
-    pub(crate) async fn ended(&mut self) {
+    pub(crate) fn waits_apart(&mut self) -> HostArc<Watcher> {
+        let watcher = Watcher::new();
+        let spot = OwnSeat::new(&self.topic, &self.seat, Some(HostArc::clone(&watcher)));
+        self.end_handle().move_to(HostArc::new(spot));
+        watcher
+    }
+
+    /// Waits until it is ended from outside, or given up; reads nothing. Meanwhile it stands still, for the clock as for the
+    /// publishers: it waits at what [`waits_apart`](Self::waits_apart) gave.
+    #[cfg(feature = "compat")]
+    pub(crate) async fn ended(&mut self, apart: &Watcher) {
+        let handle = self.end_handle();
+        let mut evicted = self.watched.then(|| self.evicted());
         poll_fn(|cx| {
-            self.see_end();
-            if self.position.state.is_ended() {
-                return Poll::Ready(());
+            // First: whoever ends it later wakes this.
+            apart.park(Some(cx.waker().clone()));
+            let evicted = evicted.as_mut();
+            let given_up = evicted.is_some_and(|it| Pin::new(it).poll(cx).is_ready());
+            if given_up || handle.reason().is_some() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
             }
-            self.park(cx);
-            self.see_end();
-            if self.position.state.is_ended() {
-                self.topic.subscribers.disarm(&self.seat);
-                return Poll::Ready(());
-            }
-            Poll::Pending
         })
         .await;
+        apart.park(None);
+        self.see_ends();
     }
 
     /// Sets what a batch that begins now may take.
@@ -1301,9 +1333,15 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         // First of all: who was evicted has been told of.
         self.unwatch_seat();
-        let then = self.extra.as_ref().and_then(|it| it.then);
-        let lagged = then == Some(EndReason::Lagged)
-            || self.position.state == State::Ended(EndReason::Lagged);
+        let lagged = match self.position.state {
+            State::Ended(reason) => reason == EndReason::Lagged,
+            // It was to end behind what comes first.
+            State::Opening => {
+                let then = self.extra.as_ref().and_then(|it| it.then);
+                then == Some(EndReason::Lagged)
+            }
+            _ => false,
+        };
         if self.counted && lagged {
             self.count_lagged();
         }

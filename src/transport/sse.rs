@@ -286,6 +286,12 @@ impl Body for SseBody {
             return Poll::Ready(None);
         }
         let topics = 1 + this.others.len();
+        if topics > 1 {
+            // The client goes on, though not all of them may have their turn now.
+            let others = this.others.iter_mut();
+            let all = std::iter::once(&mut this.subscription).chain(others);
+            all.for_each(Subscription::see_end);
+        }
         let mut open = true;
         while open {
             open = false;
