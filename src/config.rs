@@ -280,7 +280,8 @@ impl HubBuilder {
         self
     }
 
-    /// Most topics of the hub at a time, those included that are closed and still read. A key that would need one more is
+    /// Most topics of the hub at a time, those included that are closed and still read: by others than those that were
+    /// [given up](Self::evict_after). A key that would need one more is
     /// refused, to subscribers, for handles, and with history to publishers.
     pub fn max_topics(mut self, topics: usize) -> Self {
         self.caps.topics = Some(topics);

@@ -95,7 +95,10 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Home for Keyed<K> {
 
     fn vacated(&self, topic: &TopicCore) {
         if let Some(hub) = self.hub.upgrade() {
-            hub.registry.remove_dead(&self.key, topic);
+            let removed = hub.registry.remove_dead(&self.key, topic);
+            if removed || topic.is_gone() {
+                topic.count_out();
+            }
         }
     }
 }
@@ -572,7 +575,6 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
             if self.is_closed() {
                 return Err(SubscribeError::Closed);
             }
-            inner.shared.count_topic()?;
             // Relaxed: only that each number is given once.
             let epoch = inner.next_epoch.fetch_add(1, Ordering::Relaxed);
             let home = Keyed {
@@ -580,8 +582,9 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
                 hub: HostArc::downgrade(inner),
             };
             let shared = HostArc::clone(&inner.shared);
+            let core = TopicCore::counted(shared, epoch, home)?;
             observe::topic_made(epoch);
-            Ok(arc_unsized!(TopicCore::new(shared, epoch, home) => TopicCore))
+            Ok(arc_unsized!(core => TopicCore))
         })?;
         // H1: either the closer finds the topic in the map, or this sees that the hub is closed.
         fence(Ordering::SeqCst);

@@ -58,16 +58,21 @@ impl<K: Eq + Hash> Registry<K> {
         if let Some(entered) = self.topics.view(key, enter) {
             return entered;
         }
-        let key = key.to_owned();
+        let owned = key.to_owned();
         // Made outside the lock, and dropped outside it if another thread was faster.
-        let fresh = make(&key)?;
-        let (topic, unused) = self.topics.view_or_insert(key, fresh, enter);
+        let fresh = match make(&owned) {
+            Ok(fresh) => fresh,
+            // Another thread may have taken the last place for this very key.
+            Err(refused) => return self.topics.view(key, enter).unwrap_or(Err(refused)),
+        };
+        let (topic, unused) = self.topics.view_or_insert(owned, fresh, enter);
         drop(unused);
         topic
     }
 
-    /// Removes `topic` if it is still the one at `key` and is dead (R2). Key and topic are dropped outside the lock.
-    pub(crate) fn remove_dead<Q>(&self, key: &Q, topic: &TopicCore)
+    /// Removes `topic` if it is still the one at `key` and is dead (R2). Tells whether it did. Key and topic are dropped outside
+    /// the lock.
+    pub(crate) fn remove_dead<Q>(&self, key: &Q, topic: &TopicCore) -> bool
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
@@ -76,7 +81,7 @@ impl<K: Eq + Hash> Registry<K> {
         let removed = self
             .topics
             .remove_if(key, |found| same(found) && found.is_dead());
-        drop(removed);
+        removed.is_some()
     }
 
     /// Removes the topic at `key` if it is closed, whoever uses it: nobody has business there any more (the exception to R2).

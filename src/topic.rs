@@ -153,13 +153,14 @@ impl Shared {
         }
     }
 
-    /// Counts one more topic, which is about to be made and counts itself out.
-    pub(crate) fn count_topic(&self) -> Result<(), SubscribeError> {
-        if let Some(limit) = self.config.caps.topics {
-            take_one(&self.topics, limit)
-                .map_err(|topics| SubscribeError::TooManyTopics { limit, topics })?;
-        }
-        Ok(())
+    /// Counts one more topic, if their number is limited. Tells whether it is.
+    fn count_topic(&self) -> Result<bool, SubscribeError> {
+        let Some(limit) = self.config.caps.topics else {
+            return Ok(false);
+        };
+        take_one(&self.topics, limit)
+            .map_err(|topics| SubscribeError::TooManyTopics { limit, topics })?;
+        Ok(true)
     }
 }
 
@@ -326,6 +327,19 @@ impl Published {
 }
 
 impl<H: Home> TopicCore<H> {
+    /// A topic that is counted, or why there may not be one more.
+    pub(crate) fn counted(
+        shared: HostArc<Shared>,
+        epoch: u64,
+        home: H,
+    ) -> Result<Self, SubscribeError> {
+        let counted = shared.count_topic()?;
+        let this = Self::new(shared, epoch, home);
+        // Relaxed: nobody else has it yet.
+        this.log.counted.store(counted, Ordering::Relaxed);
+        Ok(this)
+    }
+
     pub(crate) fn new(shared: HostArc<Shared>, epoch: u64, home: H) -> Self {
         Self {
             log: Log::new(),
@@ -430,6 +444,11 @@ impl TopicCore {
         // Acquire: pairs with `exit`. U2
         let users = self.users.load(Ordering::Acquire);
         users == 0 && !(self.config().history && !self.log.is_closed() && self.log.has_chain())
+    }
+
+    /// Whether it is closed, and has no users.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.log.is_closed() && self.is_dead()
     }
 
     #[inline]
@@ -924,8 +943,17 @@ pub(crate) fn append_to(topic: &Arc<TopicCore>, frame: Frame) -> Result<Publishe
 impl<H: ?Sized> Drop for TopicCore<H> {
     fn drop(&mut self) {
         observe::topic_gone(self.epoch);
-        if self.shared.config.caps.topics.is_some() {
-            // Relaxed: a count.
+        self.count_out();
+    }
+}
+
+impl<H: ?Sized> TopicCore<H> {
+    /// It has no users any more, and nobody finds it: another topic may take its place, whoever still holds it.
+    pub(crate) fn count_out(&self) {
+        // Relaxed: a count, and the swap decides.
+        if self.log.counted.load(Ordering::Relaxed)
+            && self.log.counted.swap(false, Ordering::Relaxed)
+        {
             self.shared.topics.fetch_sub(1, Ordering::Relaxed);
         }
     }

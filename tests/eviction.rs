@@ -352,6 +352,34 @@ fn a_slow_body_of_many_topics_goes_on() {
     assert_eq!(hub.subscribers(), TOPICS);
 }
 
+/// The place of its topic too, though the body keeps the topic itself.
+#[test]
+fn who_is_given_up_leaves_the_place_of_its_topic() {
+    let hub = builder().max_topics(1).build().unwrap();
+    let still = hub.subscribe("a").unwrap();
+    assert!(hub.subscribe("b").is_err());
+    moves_on(&hub, 2 * T + 2 * hub.tick());
+    // With nobody there, nothing is kept.
+    publish(&hub);
+    assert_eq!((hub.stats().evicted, hub.topics()), (1, 0));
+    let next = hub.subscribe("b").unwrap();
+    assert!(hub.subscribe("c").is_err());
+    drop(still);
+    assert!(hub.subscribe("c").is_err(), "counted out once");
+    drop(next);
+    // One that is closed, and read by nobody who counts.
+    let run = hub.topic("run").unwrap();
+    let still = hub.subscribe("run").unwrap();
+    let _ = run.publish(Event::text("x")).unwrap();
+    run.close();
+    drop(run);
+    assert!(hub.subscribe("c").is_err());
+    hub.go_on(u64::try_from(3 * T.as_nanos() / hub.tick().as_nanos()).unwrap());
+    assert_eq!(hub.stats().evicted, 2);
+    assert!(hub.subscribe("c").is_ok());
+    drop(still);
+}
+
 /// What a broadcaster lists is who is there, though the body that was given up is not dropped.
 #[test]
 fn who_is_given_up_is_on_no_list() {

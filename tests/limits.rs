@@ -243,3 +243,37 @@ fn a_refusal_is_a_response() {
     assert_eq!(closed.status().as_u16(), 503);
     assert!(!closed.headers().contains_key("retry-after"));
 }
+
+/// A key whose clone panics at will.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Fragile(&'static str, bool);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert!(!self.1, "a fragile key");
+        Self(self.0, self.1)
+    }
+}
+
+/// A topic that is not made takes no place.
+#[test]
+fn a_key_that_panics_takes_no_place() {
+    let hub = Hub::builder().max_topics(2).build_keyed().unwrap();
+    let first = hub.topic(&Fragile("a", false)).unwrap();
+    for _ in 0..5 {
+        let fragile = Fragile("b", true);
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hub.topic(&fragile)));
+        assert!(made.is_err());
+    }
+    let second = hub.topic(&Fragile("c", false)).unwrap();
+    let third = hub.topic(&Fragile("d", false)).unwrap_err();
+    assert!(matches!(
+        third,
+        SubscribeError::TooManyTopics {
+            limit: 2,
+            topics: 2
+        }
+    ));
+    drop((first, second));
+    assert!(hub.topic(&Fragile("d", false)).is_ok());
+}

@@ -78,7 +78,9 @@ use crate::event_id::EventId;
 use crate::frame::Frame;
 use crate::memory::Payer;
 use crate::sync::epoch::{self, Guard};
-use crate::sync::{AtomicBool, AtomicI64, AtomicPtr, AtomicU64, HostAtomicU32, Ordering, fence};
+use crate::sync::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU64, HostAtomicBool, HostAtomicU32, Ordering, fence,
+};
 
 /// Offset of the first frame of a log.
 pub(crate) const FIRST_OFFSET: u64 = 1;
@@ -127,6 +129,8 @@ pub(crate) struct Log {
     pub(crate) controls: Controls,
     /// The topic's note of readers that stood behind the oldest offset. Here it costs no room.
     pub(crate) lagging: HostAtomicU32,
+    /// The topic's note that it has a place among those of its hub. Here it costs no room.
+    pub(crate) counted: HostAtomicBool,
 }
 
 thread_local! {
@@ -185,6 +189,7 @@ impl Log {
             has_controls: AtomicBool::new(false),
             controls: Controls::new(),
             lagging: HostAtomicU32::new(0),
+            counted: HostAtomicBool::new(false),
         }
     }
 
