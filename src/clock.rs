@@ -248,11 +248,23 @@ impl Clock {
         self.call(&mut inbox, first);
     }
 
-    /// Has `job` done at every tick.
+    /// Has `job` done at every tick. If there is no thread that could, it is dropped.
     pub(crate) fn employ(&self, job: Job) {
         let mut inbox = self.face.lock();
         inbox.jobs.push(job);
         self.call(&mut inbox, true);
+        if !inbox.running && !self.face.config.by_hand {
+            let jobs = std::mem::take(&mut inbox.jobs);
+            drop(inbox);
+            drop(jobs);
+        }
+    }
+
+    /// Has everybody woken with the next turn who waits for some time.
+    pub(crate) fn ring_all(&self) {
+        for (due, _) in &mut self.face.lock().alarms {
+            *due = 0;
+        }
     }
 
     /// How the thread goes.

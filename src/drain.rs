@@ -110,7 +110,7 @@ pub(crate) trait Drained: Send {
 }
 
 /// How far it is.
-struct Walk<H> {
+struct Walk<H: Drained> {
     hub: H,
     shared: HostArc<Shared>,
     outcome: HostArc<Outcome>,
@@ -119,8 +119,12 @@ struct Walk<H> {
     from: u64,
     until: u64,
     subscriptions: usize,
-    /// Asked so far.
+    /// Those that read for themselves, once they are counted. The others are asked by who reads for them.
+    readers: Option<u64>,
+    /// Of these, asked so far.
     asked: u64,
+    /// Whether it was told how it went.
+    told: bool,
     /// Those that there were.
     all: Vec<Arc<TopicCore>>,
     /// Topics whose subscribers are still to be asked, and where in the first of them it goes on.
@@ -147,7 +151,9 @@ pub(crate) fn begin<H: Drained + 'static>(
         from: now,
         until: now.saturating_add(ticks),
         subscriptions,
+        readers: None,
         asked: 0,
+        told: false,
         topics,
         place: Place::default(),
     };
@@ -162,15 +168,26 @@ impl<H: Drained> Walk<H> {
             self.ask(now);
             return true;
         }
-        FirstPanic::default().run(|| self.hub.close());
+        self.end(left);
+        false
+    }
+
+    /// The end of it, whoever is left.
+    fn end(&mut self, left: u64) {
+        self.told = true;
+        let mut panics = FirstPanic::default();
+        panics.run(|| self.hub.close());
+        if left > 0 {
+            // Whoever cannot notice the close, for nobody polls it.
+            panics.run(|| self.shared.evictions.give_up_all());
+        }
         let report = DrainReport {
             subscriptions: self.subscriptions,
-            cut: usize::try_from(left).unwrap_or(usize::MAX),
+            cut: usize::try_from(left).unwrap_or(0),
             took: self.begin.elapsed(),
         };
-        observe::drained(&report);
+        panics.run(|| observe::drained(&report));
         self.outcome.tell(report);
-        false
     }
 
     /// Asks so many that their part of all is the part of the time that is over.
@@ -185,7 +202,14 @@ impl<H: Drained> Walk<H> {
         for topic in &self.all {
             FirstPanic::default().run(|| topic.subscribers.ask(|waiter| waiter.ask(true)));
         }
-        let all = self.subscriptions as u64;
+        let count = || {
+            let readers = self
+                .all
+                .iter()
+                .map(|topic| topic.subscribers.count_readers());
+            readers.sum::<usize>() as u64
+        };
+        let all = *self.readers.get_or_insert_with(count);
         let due = if over == time {
             u64::MAX
         } else {
@@ -219,7 +243,16 @@ impl<H: Drained> Walk<H> {
     }
 }
 
-impl<H> fmt::Debug for Walk<H> {
+/// What goes away before its end, by a panic of somebody's code, ends at once: nobody is to wait for it for ever.
+impl<H: Drained> Drop for Walk<H> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.end(self.shared.subscribers.sum());
+        }
+    }
+}
+
+impl<H: Drained> fmt::Debug for Walk<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Walk")
             .field("until", &self.until)

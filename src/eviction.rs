@@ -234,6 +234,24 @@ impl Evictions {
         tag.decide(false);
     }
 
+    /// Says of all that are tagged and there that they were given up: their hub is at its end.
+    ///
+    /// # Panics
+    ///
+    /// If a waker panics: after all others were woken.
+    pub(crate) fn give_up_all(&self) {
+        let mut panics = FirstPanic::default();
+        for shard in &self.tags {
+            let tags = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let tags: Vec<_> = tags.values().cloned().collect();
+            // V3
+            for tag in tags {
+                panics.run(|| tag.decide(true));
+            }
+        }
+        panics.resume();
+    }
+
     /// Sets who is told. `false` if there is somebody already.
     pub(crate) fn set_callback(&self, callback: Callback) -> bool {
         self.callback.set(callback).is_ok()
@@ -316,8 +334,8 @@ impl fmt::Debug for Evictions {
     }
 }
 
-/// Resolves when a subscription is evicted: so that the host closes a socket whose stalled body is never polled again. Made
-/// by [`Subscription::evicted`](crate::Subscription::evicted).
+/// Resolves when a subscription is evicted, or is left at the deadline of a [drain](crate::Hub::drain): so that the host closes a
+/// socket whose stalled body is never polled again. Made by [`Subscription::evicted`](crate::Subscription::evicted).
 ///
 /// `true` if it was, `false` if the subscription went before that. It does not keep the subscription.
 ///

@@ -616,8 +616,9 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     /// From now on nobody is taken in ([`SubscribeError::Draining`]); publishing goes on. The subscriptions are asked to leave one
     /// after the other, spread over four fifths of `within`: each reads what is there and ends, with
     /// [`EndReason::Drained`](crate::EndReason::Drained). An SSE client is told to come back after 1 to 5 s, by chance. What is left at the deadline
-    /// is cut: the hub is closed, and readers end when they have read to its end. `within` is at most a day. With axum,
-    /// whose graceful shutdown waits for streams, drain the hub when the signal comes.
+    /// is cut: the hub is closed, readers end when they have read to its end, and [`Subscription::evicted`] resolves for those
+    /// that do not read. `within` is at most a day. With axum, whose graceful shutdown waits for streams, drain the hub when the
+    /// signal comes; a stream whose client does not read ends only if you close its socket (example `stalled`).
     ///
     /// It is under way at once. `None` if it was before.
     ///
@@ -647,6 +648,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
         let ticks = u64::try_from(ticks).unwrap_or(u64::MAX);
         let hub = HostArc::downgrade(&self.inner);
         let (drain, job) = drain::begin(hub, shared, shared.clock.refresh(), ticks);
+        shared.clock.ring_all();
         shared.clock.employ(job);
         Some(drain)
     }

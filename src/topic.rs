@@ -106,6 +106,11 @@ impl Shared {
         !self.draining.swap(true, Ordering::Relaxed)
     }
 
+    pub(crate) fn is_draining(&self) -> bool {
+        // Relaxed: a drain that begins has who waits for the clock look again.
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Whether `bytes` more are within the budget, or it can be made so.
     ///
     /// Called before the publisher pins: what it retired itself could not be freed otherwise.
@@ -134,8 +139,7 @@ impl Shared {
 
     /// Takes the place of one more subscription, or tells why there is none.
     pub(crate) fn take_place(&self) -> Result<PlaceOf<'_>, SubscribeError> {
-        // Relaxed: as above.
-        if self.draining.load(Ordering::Relaxed) {
+        if self.is_draining() {
             let retry_after = come_back_after();
             return Err(SubscribeError::Draining { retry_after });
         }

@@ -316,6 +316,67 @@ fn who_is_old_leaves() {
     assert!(!reads(&mut next, Waker::noop()));
 }
 
+/// A time that one may not run over, in ticks of a hub.
+fn go_on_for(hub: &Hub, time: Duration) {
+    hub.go_on(ticks(hub, time));
+}
+
+/// What cannot notice the close by itself is told of otherwise.
+#[test]
+fn who_is_left_is_given_up() {
+    let hub = hub();
+    let mut still = hub.subscribe("a").unwrap();
+    let mut prompt = hub.subscribe("a").unwrap();
+    let (left, gone) = (still.evicted(), prompt.evicted());
+    publish(&hub, "a");
+    let drain = hub.drain(WITHIN).unwrap();
+    go_on_for(&hub, WITHIN - hub.tick());
+    assert!(reads(&mut prompt, Waker::noop()));
+    drop(prompt);
+    let mut left = pin!(left);
+    assert!(left.as_mut().now_or_never().is_none());
+    hub.go_on(1);
+    assert_eq!(block_on(drain).cut, 1);
+    assert_eq!((left.now_or_never(), block_on(gone)), (Some(true), false));
+    drop(still);
+}
+
+/// A waiting reader that may read only so much looks often enough to leave in a short drain.
+#[test]
+fn who_waits_for_its_rate_leaves_a_short_drain() {
+    let hub = hub();
+    let one = std::num::NonZeroU32::new(1).unwrap();
+    let slow = (0..20).map(|_| {
+        let subscription = hub.subscribe("a").unwrap();
+        let (wakes, waker) = common::Wakes::new();
+        (
+            subscription.max_rate(one, Duration::from_secs(3600)),
+            wakes,
+            waker,
+        )
+    });
+    let mut slow: Vec<_> = slow.collect();
+    publish(&hub, "a");
+    publish(&hub, "a");
+    for (subscription, _, waker) in &mut slow {
+        assert!(!reads(subscription, waker));
+    }
+    let drain = hub.drain(Duration::from_secs(1)).unwrap();
+    let mut drain = pin!(drain);
+    for _ in 0..ticks(&hub, Duration::from_secs(1)) {
+        let before: Vec<_> = slow.iter().map(|(_, wakes, _)| wakes.count()).collect();
+        hub.go_on(1);
+        let mut before = before.into_iter();
+        // Who was woken reads.
+        slow.retain_mut(|(subscription, wakes, waker)| {
+            before.next() == Some(wakes.count()) || !reads(subscription, waker)
+        });
+    }
+    hub.go_on(1);
+    let report = drain.as_mut().now_or_never().unwrap();
+    assert_eq!((report.subscriptions, report.cut), (20, 0));
+}
+
 // ---------------------------------------------------------------------------------------------------- servers
 
 /// A clock whose ticks are short.
@@ -441,6 +502,37 @@ fn a_reactor_sees_its_connections_off() {
             "{all}"
         );
     }
+}
+
+/// Those who read for themselves leave one after the other, however many a reactor reads for.
+#[cfg(all(unix, feature = "reactor"))]
+#[test]
+fn a_drain_is_spread_beside_a_reactor() {
+    use std::net::{TcpListener, TcpStream};
+
+    let reactor = fanfare::Reactor::builder().shards(1).build().unwrap();
+    let hub = hub();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connect = || {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let sse = hub.subscribe("a").unwrap().into_sse();
+        reactor.adopt(server, "", sse).unwrap();
+        client
+    };
+    let clients: Vec<_> = (0..100).map(|_| connect()).collect();
+    eventually("the shard to read for them", || {
+        reactor.connections() == 100
+    });
+    let mut crowd = Crowd::new(&hub, 1, 10);
+    let drain = hub.drain(WITHIN).unwrap();
+    // An eighth of the time in which they are asked.
+    go_on_for(&hub, WITHIN / 10);
+    assert!(crowd.leaves(EndReason::Drained) <= 2, "all at once");
+    go_on_for(&hub, WITHIN * 8 / 10);
+    assert!(crowd.leaves(EndReason::Drained) >= 8, "in time");
+    go_on_for(&hub, WITHIN / 10 + hub.tick());
+    drop((block_on(drain), clients));
 }
 
 /// On a reactor too who is old leaves.

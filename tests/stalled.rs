@@ -62,3 +62,37 @@ async fn a_client_that_stops_reading_loses_its_connection() {
     .await
     .unwrap();
 }
+
+/// A server that shuts down gracefully waits for its streams: a drain ends those that nobody reads too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_keeps_no_server() {
+    let hub = Hub::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = app::router(hub.clone()).into_make_service_with_connect_info::<closing::Closer>();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(async move {
+        axum::serve(closing::Closing(listener), service)
+            .with_graceful_shutdown(async { drop(stopped.await) })
+            .await
+    });
+    let publisher = hub.clone();
+    let still = tokio::task::spawn_blocking(move || {
+        let still = client(address);
+        eventually("it", || publisher.subscribers() == 1);
+        // More than its socket takes.
+        let text = "x".repeat(10_000);
+        for _ in 0..2000 {
+            let _ = publisher.publish("news", Event::text(&text)).unwrap();
+            std::thread::yield_now();
+        }
+        still
+    });
+    let still = still.await.unwrap();
+    drop(stop);
+    let report = hub.drain(Duration::from_secs(1)).unwrap().await;
+    assert_eq!((report.subscriptions, report.cut), (1, 1));
+    let over = tokio::time::timeout(BOUND, server).await;
+    over.expect("the server stops").unwrap().unwrap();
+    drop(still);
+}

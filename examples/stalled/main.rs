@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Beside it another client gets everything. After 5 to 10 s without progress the slow one is gone, and the server has
-//! said why.
+//! said why. Ctrl-C drains the hub and stops the server, whether or not its clients read.
 
 mod app;
 mod closing;
@@ -35,7 +35,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let listener = TcpListener::bind("127.0.0.1:8008").await?;
     println!("http://{}/events", listener.local_addr()?);
-    let service = app::router(hub).into_make_service_with_connect_info::<closing::Closer>();
-    axum::serve(closing::Closing(listener), service).await?;
+    let service = app::router(hub.clone()).into_make_service_with_connect_info::<closing::Closer>();
+    let drained = async move {
+        // Without a signal to wait for there is nothing to stop by.
+        if tokio::signal::ctrl_c().await.is_ok()
+            && let Some(drain) = hub.drain(Duration::from_secs(5))
+        {
+            let report = drain.await;
+            println!("{} of {} were cut", report.cut, report.subscriptions);
+        }
+    };
+    axum::serve(closing::Closing(listener), service)
+        .with_graceful_shutdown(drained)
+        .await?;
     Ok(())
 }

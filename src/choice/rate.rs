@@ -30,7 +30,7 @@ pub(super) struct Rate {
     watcher: HostArc<Watcher>,
 }
 
-/// A reader that waits looks for an end that it is asked for (a drain, its age) so often.
+/// A reader that waits looks for an end that it is asked for (its age, a drain that begins) so often.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 
 fn nanos(duration: Duration) -> u64 {

@@ -228,6 +228,11 @@ impl<W: AsRef<[Waiter]>> Chunk<W> {
         found
     }
 
+    /// How many claimed waiters there are for which `f` holds.
+    pub(crate) fn count(&self, f: impl FnMut(&Waiter) -> bool) -> usize {
+        self.which(f).count_ones() as usize
+    }
+
     /// Asks those to leave for whom `f` says so, and moves their wakers out. Tells how many.
     pub(crate) fn ask(&self, wakers: &mut Wakers, f: impl FnMut(&Waiter) -> bool) -> usize {
         let asked = self.which(f);

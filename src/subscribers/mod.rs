@@ -491,6 +491,20 @@ impl Subscribers {
         wake.finish();
     }
 
+    /// How many there are that read for themselves.
+    pub(crate) fn count_readers(&self) -> usize {
+        let by_itself = |waiter: &Waiter| !waiter.is_feed();
+        let mut count = self.first.count(by_itself);
+        if let Some(list) = self.list.load_full() {
+            let groups = list.iter().flatten();
+            let chunks = groups.flat_map(|group| group.chunks());
+            count += chunks
+                .map(|(_, chunk)| chunk.count(by_itself))
+                .sum::<usize>();
+        }
+        count
+    }
+
     /// Asks those of one chunk to leave who read for themselves: the one at `place`, or the next one.
     pub(crate) fn ask_some(&self, place: Place) -> Asked {
         let mut wake = WakeScan::default();

@@ -160,9 +160,14 @@ impl Waiter {
         self.leaves_at.store(0, Ordering::Relaxed);
     }
 
+    /// Whether the owner reads for others. W-e
+    pub(crate) fn is_feed(&self) -> bool {
+        self.standing.load(Ordering::Relaxed) & FEED != 0
+    }
+
     /// Asks an owner that reads for itself, or one that reads for others, to leave. Tells whether it was one. W-e
     pub(crate) fn ask(&self, feed: bool) -> bool {
-        let asked = (self.standing.load(Ordering::Relaxed) & FEED != 0) == feed;
+        let asked = self.is_feed() == feed;
         if asked {
             self.standing.fetch_or(DRAINED, Ordering::Relaxed);
         }

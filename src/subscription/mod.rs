@@ -468,8 +468,8 @@ impl Subscription {
         self
     }
 
-    /// Resolves when the hub's clock gives this subscription up (see [`HubBuilder::evict_after`](crate::HubBuilder::evict_after)): for a
-    /// host that then closes the socket. A subscription that a `Reactor` takes over is not evicted from then on.
+    /// Resolves when the hub's clock gives this subscription up (see [`HubBuilder::evict_after`](crate::HubBuilder::evict_after)), or at the
+    /// deadline of a [drain](crate::Hub::drain): for a host that then closes the socket. A subscription that a `Reactor` takes over is not evicted from then on.
     pub fn evicted(&mut self) -> Evicted {
         Evicted(HostArc::clone(self.tag()))
     }
@@ -982,7 +982,12 @@ impl Subscription {
         let choice = self.extra.as_ref().and_then(|it| it.choice.as_ref());
         if waits && let Some(choice) = choice {
             let shared = &self.topic.shared;
-            let look_after = self.topic.config().evict_ticks.map(|ticks| ticks / 4);
+            let config = self.topic.config();
+            let evict = config.evict_ticks.map(|ticks| ticks / 4);
+            let beat = self.beats.then_some(config.quiet_ticks);
+            // While the hub is drained it may be asked to leave at every tick.
+            let drain = shared.is_draining().then_some(1);
+            let look_after = [evict, beat, drain].into_iter().flatten().min();
             choice.wait(&shared.clock, look_after, cx.waker());
         }
         waits
