@@ -43,8 +43,8 @@ use crate::log::{self, LARGEST_SEGMENT};
 use crate::observe;
 use crate::stats::stripe;
 use crate::sync::{
-    Arc, HostArc, HostAtomicBool, HostAtomicI64, HostAtomicU64, Mutex, OnceLock, Ordering,
-    PoisonError, epoch,
+    Arc, HostAtomicBool, HostAtomicI64, HostAtomicU64, Mutex, OnceLock, Ordering, PoisonError,
+    Weak, downgrade,
 };
 use crate::topic::TopicCore;
 use crate::unwind::FirstPanic;
@@ -85,6 +85,8 @@ struct Account {
     used: CachePadded<HostAtomicU64>,
     /// The step, as a power of two.
     step_log2: HostAtomicU64,
+    /// Bytes that left the logs and that the collector has not freed. Signed: it may be freed before it is noted.
+    outstanding: CachePadded<HostAtomicI64>,
 }
 
 impl Account {
@@ -204,6 +206,24 @@ impl Payer {
             account.add(-i64::from(bytes));
         }
     }
+
+    /// So many bytes are on their way to be freed.
+    #[cold]
+    pub(crate) fn retire(self, bytes: u64) {
+        self.outstanding(bytes.cast_signed());
+    }
+
+    /// They are about to be.
+    #[cold]
+    pub(crate) fn free(self, bytes: u64) {
+        self.outstanding(-bytes.cast_signed());
+    }
+
+    fn outstanding(self, bytes: i64) {
+        if let Some(account) = Account::of(self.0) {
+            account.outstanding.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The account of something that knows its size.
@@ -223,6 +243,12 @@ impl Paid {
             payer.pay(narrow(bytes));
         }
         Self(payer)
+    }
+
+    /// Who pays, if anybody does.
+    #[inline]
+    pub(crate) fn payer(&self) -> Option<Payer> {
+        (self.0 != Payer::NOBODY).then_some(self.0)
     }
 
     /// Its memory is about to be freed: as many bytes as were charged.
@@ -258,6 +284,8 @@ type Topics = Box<dyn Fn() -> Vec<Arc<TopicCore>> + Send + Sync>;
 /// The budget of one hub.
 pub(crate) struct Memory {
     limits: Limits,
+    /// Below this a publisher need not look closer: the soft limit, or less where the hard one is that near.
+    easy: u64,
     number: u32,
     account: &'static Account,
     /// The age in ticks above which history goes, or `u64::MAX`.
@@ -267,43 +295,74 @@ pub(crate) struct Memory {
     called: HostAtomicBool,
     /// The tick of the last sweep that found too little to shed: another one would not find more.
     barren: HostAtomicU64,
-    /// Bytes that sweeps took out of the logs and the collector has not freed.
-    outstanding: HostArc<HostAtomicU64>,
+    /// The tick before which the clock does not sweep again, and for how long it waits: longer each time that there was too little.
+    rests_until: HostAtomicU64,
+    rest: HostAtomicU64,
     topics: OnceLock<Topics>,
+    /// Topics that were closed, and may be read still.
+    closed: Mutex<Vec<Weak<TopicCore>>>,
 }
 
-/// Dropped by the collector after what a sweep retired before it: so much is not outstanding any more.
-struct Outstanding {
-    of: HostArc<HostAtomicU64>,
-    bytes: u64,
-}
+/// The clock looks at least so often whether there is something to shed, in ticks: 16 s or less.
+const LONGEST_REST: u64 = 64;
 
-impl Drop for Outstanding {
-    fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
+/// How hard a sweep tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    /// It takes nothing if that is not enough: what holds the memory is not the logs.
+    Soft,
+    /// A publisher is about to be refused.
+    Hard,
 }
 
 impl Memory {
     /// `None` if four billion hubs have budgets already.
     pub(crate) fn new(limits: Limits) -> Option<Self> {
         let (number, account) = Account::open(limits.hard)?;
+        let unknown = account.doubt() + LARGEST_SEGMENT as u64;
         Some(Self {
             limits,
+            easy: limits.soft.min(limits.hard.saturating_sub(unknown)),
             number,
             account,
             horizon: CachePadded::new(HostAtomicU64::new(u64::MAX)),
             sweeping: HostAtomicBool::new(false),
             called: HostAtomicBool::new(false),
             barren: HostAtomicU64::new(u64::MAX),
-            outstanding: HostArc::new(HostAtomicU64::new(0)),
+            rests_until: HostAtomicU64::new(0),
+            rest: HostAtomicU64::new(0),
             topics: OnceLock::new(),
+            closed: Mutex::default(),
         })
     }
 
     /// Tells where the topics are.
     pub(crate) fn set_topics(&self, topics: Topics) {
         drop(self.topics.set(topics));
+    }
+
+    /// Keeps a topic in view that was closed: it is in no map any more.
+    pub(crate) fn keep_in_view(&self, topic: &Arc<TopicCore>) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have gone need no place.
+        if closed.len() == closed.capacity() {
+            closed.retain(|topic| topic.strong_count() > 0);
+        }
+        closed.push(downgrade(topic));
+    }
+
+    /// The topics whose logs may hold something.
+    fn all_topics(&self) -> Vec<Arc<TopicCore>> {
+        let mut topics = self.topics.get().map(|topics| topics()).unwrap_or_default();
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.extend(closed.iter().filter_map(Weak::upgrade));
+        topics
+    }
+
+    /// Bytes that left the logs and are not freed yet.
+    fn outstanding(&self) -> u64 {
+        let outstanding = self.account.outstanding.load(Ordering::Relaxed);
+        u64::try_from(outstanding).unwrap_or(0)
     }
 
     /// Bytes that are not freed yet. Exact at quiescence.
@@ -345,7 +404,7 @@ impl Memory {
     /// Whether there is room for `bytes` more without any ado.
     #[inline]
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        self.account.used.load(Ordering::Relaxed) + bytes as u64 <= self.limits.soft
+        self.account.used.load(Ordering::Relaxed) + bytes as u64 <= self.easy
     }
 
     fn is_over(&self, used: u64, bytes: usize) -> bool {
@@ -364,8 +423,9 @@ impl Memory {
         }
         if !self.is_over(used, bytes) {
             // What is on its way to be freed needs no clock.
-            let left = used.saturating_sub(self.outstanding.load(Ordering::Relaxed));
-            let due = left > self.limits.soft && self.barren.load(Ordering::Relaxed) != clock.now();
+            let left = used.saturating_sub(self.outstanding());
+            let rests = clock.now() < self.rests_until.load(Ordering::Relaxed);
+            let due = left > self.limits.soft && !rests;
             if due && !self.called.swap(true, Ordering::Relaxed) {
                 clock.come();
             }
@@ -374,7 +434,8 @@ impl Memory {
         used = self.collect(bytes);
         let now = clock.refresh();
         if self.is_over(used, bytes) && self.barren.load(Ordering::Relaxed) != now {
-            self.sweep(now, used + bytes as u64, self.limits.soft);
+            let (used_then, target) = (used + bytes as u64, self.limits.soft);
+            self.sweep(now, used_then, target, Urgency::Hard);
             used = self.collect(bytes);
         }
         if !self.is_over(used, bytes) {
@@ -418,12 +479,24 @@ impl Memory {
         let used = self.account.refresh();
         let horizon = self.horizon.load(Ordering::Relaxed);
         let soft = self.limits.soft;
-        if used > soft {
-            self.sweep(now, used, soft / 16 * 15);
+        if used > soft && now >= self.rests_until.load(Ordering::Relaxed) {
+            let fruitful = self.sweep(now, used, soft / 16 * 15, Urgency::Soft);
+            let rest = if fruitful {
+                0
+            } else {
+                let last = self.rest.load(Ordering::Relaxed);
+                (last * 2).clamp(1, LONGEST_REST)
+            };
+            self.rest.store(rest, Ordering::Relaxed);
+            self.rests_until.store(now + rest, Ordering::Relaxed);
             // Its destructors may be anybody's.
             FirstPanic::default().run(log::free_all_retired);
             self.account.refresh();
-        } else if horizon != u64::MAX && used < soft / 8 * 7 {
+        } else if used <= soft {
+            self.rests_until.store(0, Ordering::Relaxed);
+            self.rest.store(0, Ordering::Relaxed);
+        }
+        if horizon != u64::MAX && used < soft / 8 * 7 {
             let higher = horizon.saturating_add(horizon / 8 + 1);
             let higher = if higher < age { higher } else { u64::MAX };
             self.horizon.store(higher, Ordering::Relaxed);
@@ -432,24 +505,24 @@ impl Memory {
 
     /// Takes so much out of the logs that `used` falls to `target` once it is freed, the oldest first: all that is older than
     /// some age, and of what has that age the same part of each log. Does nothing if another thread sweeps, or enough is on
-    /// its way to be freed.
-    fn sweep(&self, now: u64, used: u64, target: u64) {
-        let Some(topics) = self.topics.get() else {
-            return;
-        };
+    /// its way to be freed. `false` if the logs hold too little.
+    fn sweep(&self, now: u64, used: u64, target: u64, urgency: Urgency) -> bool {
         // M3
         if self.sweeping.swap(true, Ordering::Acquire) {
-            return;
+            return true;
         }
         let _flag = Sweeping(self);
-        let need = used.saturating_sub(target + self.outstanding.load(Ordering::Relaxed));
+        let need = used.saturating_sub(target + self.outstanding());
         if need == 0 {
-            return;
+            return true;
         }
-        let topics = topics();
+        let topics = self.all_topics();
         let mut ages = Ages::default();
         for topic in &topics {
             topic.survey(now, |age, bytes| ages.add(age, bytes));
+        }
+        if urgency == Urgency::Soft && ages.sum() < need {
+            return false;
         }
         let cut = ages.cut(need);
         // What stays of that age is not to go with the next tick.
@@ -466,15 +539,11 @@ impl Memory {
             });
             shed += lost.unwrap_or(0);
         }
-        if shed < need / 4 {
+        let fruitful = shed >= need / 4;
+        if !fruitful {
             self.barren.store(now, Ordering::Relaxed);
         }
-        self.outstanding.fetch_add(shed, Ordering::Relaxed);
-        let outstanding = Outstanding {
-            of: HostArc::clone(&self.outstanding),
-            bytes: shed,
-        };
-        epoch::drop_later(&epoch::pin(), outstanding);
+        fruitful
     }
 }
 
@@ -564,6 +633,10 @@ impl Ages {
 
     fn add(&mut self, age: u64, bytes: u64) {
         self.0[Self::class(age)] += bytes;
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().sum()
     }
 
     /// Where to cut so that `need` bytes go.

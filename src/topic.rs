@@ -543,12 +543,19 @@ impl TopicCore {
     }
 
     /// Ends this topic alone, and gives up its place.
-    fn close_alone(&self) {
-        observe::topic_closed(self.epoch);
-        self.close_log();
+    fn close_alone(this: &Arc<Self>) {
+        observe::topic_closed(this.epoch);
+        let was_open = !this.log.is_closed();
+        this.close_log();
+        if let Some(memory) = &this.shared.memory
+            && was_open
+            && this.log.has_chain()
+        {
+            memory.keep_in_view(this);
+        }
         // T4: whoever found it closed may have been here first.
-        self.home.closing(self);
-        self.tell_closed();
+        this.home.closing(this);
+        this.tell_closed();
     }
 
     fn close_log(&self) {
@@ -1129,7 +1136,7 @@ impl Topic {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn close(&self) {
-        self.0.close_alone();
+        TopicCore::close_alone(&self.0);
     }
 
     /// Subscriptions on this topic now.

@@ -330,7 +330,7 @@ fn who_is_left_is_given_up() {
     let (left, gone) = (still.evicted(), prompt.evicted());
     publish(&hub, "a");
     let drain = hub.drain(WITHIN).unwrap();
-    go_on_for(&hub, WITHIN - hub.tick());
+    hub.go_on(ticks(&hub, WITHIN) - 1);
     assert!(reads(&mut prompt, Waker::noop()));
     drop(prompt);
     let mut left = pin!(left);
@@ -348,10 +348,10 @@ fn who_waits_for_its_rate_leaves_a_short_drain() {
     let one = std::num::NonZeroU32::new(1).unwrap();
     let slow = (0..20).map(|_| {
         let subscription = hub.subscribe("a").unwrap();
-        let (wakes, waker) = common::Wakes::new();
+        let (woken, waker) = common::Wakes::new();
         (
             subscription.max_rate(one, Duration::from_secs(3600)),
-            wakes,
+            woken,
             waker,
         )
     });
@@ -364,12 +364,12 @@ fn who_waits_for_its_rate_leaves_a_short_drain() {
     let drain = hub.drain(Duration::from_secs(1)).unwrap();
     let mut drain = pin!(drain);
     for _ in 0..ticks(&hub, Duration::from_secs(1)) {
-        let before: Vec<_> = slow.iter().map(|(_, wakes, _)| wakes.count()).collect();
+        let before: Vec<_> = slow.iter().map(|(_, woken, _)| woken.count()).collect();
         hub.go_on(1);
         let mut before = before.into_iter();
         // Who was woken reads.
-        slow.retain_mut(|(subscription, wakes, waker)| {
-            before.next() == Some(wakes.count()) || !reads(subscription, waker)
+        slow.retain_mut(|(subscription, woken, waker)| {
+            before.next() == Some(woken.count()) || !reads(subscription, waker)
         });
     }
     hub.go_on(1);
@@ -508,6 +508,7 @@ fn a_reactor_sees_its_connections_off() {
 #[cfg(all(unix, feature = "reactor"))]
 #[test]
 fn a_drain_is_spread_beside_a_reactor() {
+    use std::io::Read as _;
     use std::net::{TcpListener, TcpStream};
 
     let reactor = fanfare::Reactor::builder().shards(1).build().unwrap();
@@ -521,9 +522,11 @@ fn a_drain_is_spread_beside_a_reactor() {
         client
     };
     let clients: Vec<_> = (0..100).map(|_| connect()).collect();
-    eventually("the shard to read for them", || {
-        reactor.connections() == 100
-    });
+    // With the opening the shard reads for them.
+    for mut client in &clients {
+        client.set_read_timeout(Some(common::BOUND)).unwrap();
+        assert!(client.read(&mut [0; 64]).unwrap() > 0);
+    }
     let mut crowd = Crowd::new(&hub, 1, 10);
     let drain = hub.drain(WITHIN).unwrap();
     // An eighth of the time in which they are asked.

@@ -82,8 +82,14 @@ fn fill(hub: &Hub, key: &str, mut kept: impl FnMut()) -> (u64, PublishError) {
 fn hoard(hub: &Hub, key: &str) -> (Vec<Frame>, Subscription, PublishError) {
     let mut subscription = hub.subscribe(key).unwrap();
     let mut frames = Vec::new();
-    let (_, refused) = fill(hub, key, || frames.extend(read(&mut subscription)));
-    (frames, subscription, refused)
+    loop {
+        let (count, refused) = fill(hub, key, || frames.extend(read(&mut subscription)));
+        if count == 0 {
+            return (frames, subscription, refused);
+        }
+        // The clock may have been pinned: what was shed meanwhile is room for more.
+        fanfare_collect();
+    }
 }
 
 /// Four publishers, sixteen topics that could keep twice the limit, and readers that stand still.
@@ -439,4 +445,163 @@ fn refusals_end_when_there_is_room() {
         }
         println!("{} refusals", publisher.join().unwrap());
     });
+}
+
+/// What was closed and is not read is history as any other: it goes before anybody is refused.
+#[test]
+fn the_log_of_a_closed_topic_goes_too() {
+    let _alone = alone();
+    for history in [false, true] {
+        let hub = Hub::builder()
+            .clock_by_hand()
+            .history(history)
+            .max_event_bytes(64 * 1024)
+            .memory_limit(4 * MIB)
+            .build()
+            .unwrap();
+        let text = "x".repeat(40_000);
+        let mut unread = Vec::new();
+        for run in 0..40 {
+            let key = format!("run:{run}");
+            let topic = hub.topic(key.as_str()).unwrap();
+            unread.push(topic.subscribe().unwrap());
+            for _ in 0..20 {
+                let _ = topic.publish(Event::text(&text)).unwrap();
+            }
+            topic.close();
+            topic.close();
+        }
+        assert_eq!(hub.topics(), 0);
+        assert!(hub.memory_used().unwrap() <= (4 * MIB) as u64);
+        // Their readers are told, and end.
+        for subscription in &mut unread {
+            let mut events = 0;
+            while let Ok(item) = subscription.try_recv() {
+                events += match item {
+                    Item::Lagged(lag) => lag.missed().unwrap(),
+                    _ => 1,
+                };
+            }
+            assert_eq!(events, 20);
+            assert_eq!(
+                subscription.end_reason(),
+                Some(fanfare::EndReason::TopicClosed)
+            );
+        }
+    }
+}
+
+/// It gets old, too, though nobody reads it.
+#[test]
+fn the_log_of_a_closed_topic_is_given_back_when_it_is_old() {
+    let _alone = alone();
+    let hub = Hub::builder()
+        .clock_by_hand()
+        .memory_limit(4 * MIB)
+        .retain_age(std::time::Duration::from_secs(60))
+        .build()
+        .unwrap();
+    let topic = hub.topic("run").unwrap();
+    let mut unread = topic.subscribe().unwrap();
+    let _ = topic.publish(Event::text("x")).unwrap();
+    topic.close();
+    drop(topic);
+    hub.go_on(u64::try_from(70_000 / hub.tick().as_millis()).unwrap());
+    eventually("the collector", || {
+        fanfare_collect();
+        hub.memory_used() == Some(0)
+    });
+    assert!(matches!(unread.try_recv(), Ok(Item::Lagged(_))));
+    assert!(unread.try_recv().is_err());
+}
+
+/// What the application holds is not to be had from the logs: they stay as they are, above the soft limit.
+#[test]
+fn what_no_log_holds_empties_no_log() {
+    let _alone = alone();
+    let hub = by_hand(4 * MIB).build().unwrap();
+    let text = text();
+    let small = hub.topic("small").unwrap();
+    for _ in 0..50 {
+        let _ = small.publish(Event::text(&text)).unwrap();
+    }
+    hub.go_on(1);
+    // Above the soft limit, which is 7/8, and gone from their log.
+    let record = hub.topic("record").unwrap();
+    let mut reader = record.subscribe().unwrap();
+    let mut kept = Vec::new();
+    while hub.memory_used().unwrap() < (4 * MIB) as u64 / 100 * 93 {
+        let _ = record.publish(Event::text(&text)).unwrap();
+        kept.extend(read(&mut reader));
+    }
+    record.close();
+    drop((record, reader));
+    for _ in 0..1000 {
+        hub.go_on(1);
+    }
+    assert!(hub.memory_used().unwrap() > (4 * MIB) as u64 / 8 * 7);
+    assert_eq!(small.retained_events(), 50);
+    // And publishers go on.
+    let _ = small.publish(Event::text(&text)).unwrap();
+    drop(kept);
+}
+
+/// What retention took and the collector has not freed is no reason to take more.
+#[test]
+fn what_is_on_its_way_costs_no_history() {
+    let _alone = alone();
+    let hub = by_hand(4 * MIB).retain_events(1000).build().unwrap();
+    let text = text();
+    let calm = hub.topic("calm").unwrap();
+    for _ in 0..500 {
+        let _ = calm.publish(Event::text(&text)).unwrap();
+    }
+    hub.go_on(1);
+    // A reader's pin: nothing is freed.
+    let mut subscription = hub.subscribe("calm").unwrap();
+    let _ = calm.publish(Event::text(&text)).unwrap();
+    let batch = subscription.try_batch().unwrap();
+    let busy = hub.topic("busy").unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while hub.memory_used().unwrap() < (4 * MIB) as u64 / 100 * 90 {
+                let _ = busy.publish(Event::text(&text)).unwrap();
+            }
+            hub.go_on(1);
+        });
+    });
+    assert_eq!(calm.retained_events(), 501);
+    drop(batch);
+}
+
+/// With a soft limit at the hard one, and many threads, it is exceeded by what they are about to append.
+#[test]
+fn the_limit_holds_without_a_gap() {
+    const THREADS: usize = 16;
+    let _alone = alone();
+    let hub = Hub::builder()
+        .max_event_bytes(32 * 1024)
+        .retain_bytes(MIB)
+        .memory_limit(MIB / 4)
+        .memory_soft_limit(MIB / 4)
+        .build()
+        .unwrap();
+    let stalled = hub.subscribe("a").unwrap();
+    let most = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let text = text();
+                for _ in 0..300 {
+                    // Refused or not.
+                    drop(hub.publish("a", Event::text(&text)));
+                    most.fetch_max(hub.memory_used().unwrap(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let most = most.into_inner();
+    let allowed = (MIB / 4) as u64 + THREADS as u64 * (EVENT + 1000);
+    assert!(most <= allowed, "{most} of {allowed} bytes");
+    drop(stalled);
 }

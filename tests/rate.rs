@@ -339,7 +339,7 @@ fn who_wants_little_has_heartbeats_on_a_busy_topic() {
         let hub = builder().heartbeat(heartbeat).build().unwrap();
         let mut reader = choose(hub.subscribe("a").unwrap());
         reader.set_heartbeats(true);
-        let (wakes, waker) = Wakes::new();
+        let (woken, waker) = Wakes::new();
         let mut cx = Context::from_waker(&waker);
         let mut silence = Duration::ZERO;
         let mut beats = 0;
@@ -353,7 +353,7 @@ fn who_wants_little_has_heartbeats_on_a_busy_topic() {
                 "{silence:?}"
             );
             // Who was woken is polled.
-            if seen.replace(wakes.count()) == Some(wakes.count()) {
+            if seen.replace(woken.count()) == Some(woken.count()) {
                 continue;
             }
             while let Poll::Ready(found) = reader.poll_ready(&mut cx) {

@@ -31,7 +31,7 @@
 //! with an empty segment, move `tail` on, try again. *Evict* (one thread at a time, by a flag that nobody waits for):
 //! move `tail` and `oldest` past the segment, take its bytes off, raise `oldest_offset`, retire it. *Release* (an idle
 //! log): under the same flag, seal the tail, decide its `next` as vacant, evict it all. *Close*: seal the tail, decide
-//! its `next` as closed; `tail` stays.
+//! its `next` as closed; `tail` stays, until a release evicts the last segment: then both ends say "closed".
 //! A slot that is reserved but not filled is a hole: readers stop before it. Evicted, it counts as missed; the
 //! publisher that fills it then still succeeds.
 //!
@@ -446,7 +446,8 @@ impl Log {
     /// The tick after which something of the log is too old, or its last segment is to be sealed so that it can get
     /// old by itself.
     pub(crate) fn next_expiry(&self, age_ticks: u64, guard: &Guard) -> u64 {
-        let oldest = self.oldest_and_next(guard).and_then(|oldest| oldest.last);
+        let oldest = self.oldest_and_next(guard, false);
+        let oldest = oldest.and_then(|oldest| oldest.last);
         let mut due = oldest.map_or(u64::MAX, |last| last.saturating_add(age_ticks));
         if let Link::Segment(tail) = self.tail() {
             // SAFETY: read from `tail` under `guard`.
@@ -520,7 +521,7 @@ impl Log {
                 }
             }
         }
-        while let Some(next) = self.oldest_and_next(guard)
+        while let Some(next) = self.oldest_and_next(guard, true)
             && next.first <= passed
         {
             self.evict_one(&next, guard);
@@ -539,9 +540,9 @@ impl Log {
         self.evicting.swap(false, Ordering::AcqRel);
     }
 
-    /// The oldest segment and what follows it, if that is decided and the log goes on.
+    /// The oldest segment and what follows it, if that is decided and the log goes on; with `closed` also if it ends there.
     #[inline]
-    fn oldest_and_next(&self, guard: &Guard) -> Option<Oldest> {
+    fn oldest_and_next(&self, guard: &Guard, closed: bool) -> Option<Oldest> {
         let Link::Segment(segment) = self.oldest() else {
             return None;
         };
@@ -555,6 +556,8 @@ impl Log {
                 (next.first(), Some(oldest.last().min(next.born())))
             }
             Link::Vacant(base) => (base, None),
+            // S5: not an empty one.
+            Link::Closed(end) if closed && end > oldest.first() => (end, None),
             Link::Undecided | Link::Closed(_) => return None,
         };
         Some(Oldest {
@@ -569,7 +572,7 @@ impl Log {
     /// holds the flag looks again, by its own measure, before it is done.
     #[inline]
     fn evict(&self, guard: &Guard, should: impl Fn(&Oldest) -> bool) {
-        let evictable = || self.oldest_and_next(guard).filter(&should);
+        let evictable = || self.oldest_and_next(guard, false).filter(&should);
         while evictable().is_some() && self.begin_evicting() {
             while let Some(oldest) = evictable() {
                 self.evict_one(&oldest, guard);
@@ -588,6 +591,7 @@ impl Log {
         // has that behind it, though it reads no slot of this segment (N1 of `snapshot`).
         let _ = segment.reserved();
         let (bytes, has_controls) = segment.evict_bytes();
+        segment.note_retired();
         // Relaxed: a count.
         self.bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
         if has_controls {

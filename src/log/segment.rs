@@ -387,7 +387,12 @@ impl Segment {
         }
         // Relaxed: a count; the EVICTED bit decides in the order of this word alone. O3
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        (before & EVICTED == 0).then(|| (before & !CONTROL) + bytes)
+        if before & EVICTED == 0 {
+            return Some((before & !CONTROL) + bytes);
+        }
+        // What was evicted is as large as it was then. O3
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        None
     }
 
     /// Bytes of the filled slots.
@@ -453,13 +458,43 @@ impl<S: ?Sized> Segment<S> {
     pub(crate) fn allocated(&self) -> usize {
         allocated(size_of_val(self))
     }
+
+    /// Notes with who pays that the segment and its frames are on their way to be freed, once it was evicted.
+    pub(crate) fn note_retired(&self) {
+        if let Some(payer) = self.paid.payer() {
+            payer.retire(self.retired_bytes());
+        }
+    }
+
+    /// The same at any time after the eviction.
+    fn retired_bytes(&self) -> u64 {
+        // Relaxed: it does not change any more.
+        let (seen, bytes) = (
+            self.reserved.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+        );
+        let reserved = if seen & SEALED != 0 {
+            seen >> FROZEN_SHIFT & FROZEN_MASK
+        } else {
+            (seen & COUNT_MASK).min(u64::from(self.len))
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "64 at most")]
+        let frames = Frame::whole_bytes_of(reserved as usize, bytes & !(EVICTED | CONTROL));
+        frames + self.allocated() as u64
+    }
 }
 
 impl<S: ?Sized> Drop for Segment<S> {
     #[inline]
     fn drop(&mut self) {
-        let bytes = self.allocated();
-        self.paid.give_back(bytes);
+        if let Some(payer) = self.paid.payer() {
+            // Relaxed: whoever drops has all that was done with it before it.
+            if self.bytes.load(Ordering::Relaxed) & EVICTED != 0 {
+                payer.free(self.retired_bytes());
+            }
+            let bytes = self.allocated();
+            self.paid.give_back(bytes);
+        }
     }
 }
 

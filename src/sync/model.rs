@@ -26,13 +26,17 @@ pub(crate) type HostAtomicU32 = std::sync::atomic::AtomicU32;
 pub(crate) type HostAtomicI64 = std::sync::atomic::AtomicI64;
 pub(crate) type HostAtomicBool = std::sync::atomic::AtomicBool;
 
-/// loom's `Arc` has no weak side; only the hub's clock uses one, and no model runs the clock's thread.
+/// loom's `Arc` has no weak side; only the hub's clock and its budget use one, and no model runs these.
 #[derive(Debug)]
 pub(crate) struct Weak<T: ?Sized>(std::marker::PhantomData<std::sync::Weak<T>>);
 
 impl<T: ?Sized> Weak<T> {
     pub(crate) fn upgrade(&self) -> Option<Arc<T>> {
         None
+    }
+
+    pub(crate) fn strong_count(&self) -> usize {
+        0
     }
 }
 
@@ -129,11 +133,6 @@ pub(crate) mod epoch {
         });
         fence(Ordering::SeqCst);
         Guard(id)
-    }
-
-    /// No model runs what uses it.
-    pub(crate) fn drop_later<T: Send + 'static>(_: &Guard, value: T) {
-        drop(value);
     }
 
     impl Guard {

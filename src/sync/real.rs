@@ -62,11 +62,6 @@ pub(crate) use arc_unsized;
 pub(crate) mod epoch {
     pub(crate) use crossbeam_epoch::{Guard, pin};
 
-    /// Drops `value` once every guard that lives now is gone, after what this thread retired before it.
-    pub(crate) fn drop_later<T: Send + 'static>(guard: &Guard, value: T) {
-        guard.defer(move || drop(value));
-    }
-
     /// Drops `value` once every guard that lives now is gone.
     ///
     /// # Safety

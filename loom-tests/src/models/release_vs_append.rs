@@ -1,8 +1,9 @@
 //! An idle log gives its chain back while a publisher appends: the frame is not lost, a reader that waits at the end
-//! finds it, and the two ends of the log are linked again, so that eviction goes on.
+//! finds it, and the two ends of the log are linked again, so that eviction goes on. A log that is closed meanwhile gives its last
+//! segment back too, and its reader comes to the end, with all counted.
 //!
 //! **Bound.** All interleavings of a release and a reader; 3 preemptions with a publisher; 2 with two, or with two
-//! releases at once.
+//! releases at once; 3 with a close and a reader.
 //!
 //! **Teeth.** No fence in `begin_chain`; no fence in `evict_one`; one of the two does not link `oldest`; `oldest`
 //! loaded Relaxed; `tail` not moved on; a chain cut that `oldest` does not lead to; a reader at the cut that waits; an
@@ -10,8 +11,8 @@
 
 use loom::thread;
 
-use super::{Seen, append_slowly, check};
-use crate::log::{Cursor, Log};
+use super::{Seen, append_slowly, check, slow_append};
+use crate::log::{Cursor, Log, Reader, Step};
 use crate::sync::{Arc, epoch};
 
 fn release(name: &str, bound: usize, passed: u64, scripts: &'static [&'static [&'static str]]) {
@@ -167,5 +168,71 @@ fn release_then_drop() {
         log.evict_passed(1, &epoch::pin());
         publisher.join().expect("no panic");
         releaser.join().expect("no panic");
+    });
+}
+
+/// A log is closed and given back while its reader is on the way, and another one begins at its end.
+#[test]
+fn release_vs_close() {
+    check("release_vs_close", Some(3), || {
+        let log = Arc::new(Log::new());
+        append_slowly(&log, "a");
+        append_slowly(&log, "b");
+        let closer = {
+            let log = Arc::clone(&log);
+            thread::spawn(move || {
+                log.close(&epoch::pin());
+                log.release(u64::MAX, &epoch::pin());
+            })
+        };
+        let mut seen = Seen::default();
+        let mut cursor = Cursor::at(1);
+        seen.read(&log, &mut cursor);
+        let mut late = Cursor::at_end(&log, &epoch::pin());
+        closer.join().expect("no panic");
+        seen.read(&log, &mut cursor);
+        assert_eq!(seen.frames.len() as u64 + seen.missed, 2);
+        assert_eq!(log.oldest_offset(), 3, "all is given back");
+        assert!(!log.has_chain());
+        let guard = epoch::pin();
+        for cursor in [&mut cursor, &mut late] {
+            let mut reader = Reader::new(&log, &guard, cursor);
+            assert!(matches!(reader.step(), Step::Ended), "it is closed");
+            assert_eq!(reader.offset(), 3);
+        }
+    });
+}
+
+/// A close that has sealed an empty segment: it stays, for a cursor that stands at its first offset may follow it (S5).
+#[test]
+fn an_empty_last_segment_stays() {
+    check("an_empty_last_segment_stays", Some(3), || {
+        let log = Arc::new(Log::new());
+        append_slowly(&log, "a");
+        let closer = {
+            let log = Arc::clone(&log);
+            thread::spawn(move || {
+                log.close(&epoch::pin());
+                log.release(u64::MAX, &epoch::pin());
+            })
+        };
+        let publisher = {
+            let log = Arc::clone(&log);
+            thread::spawn(move || slow_append(&log, "b").is_some())
+        };
+        let mut seen = Seen::default();
+        let mut cursor = Cursor::at(1);
+        seen.read(&log, &mut cursor);
+        closer.join().expect("no panic");
+        let appended = publisher.join().expect("no panic");
+        seen.read(&log, &mut cursor);
+        log.release(u64::MAX, &epoch::pin());
+        seen.read(&log, &mut cursor);
+        let all = 1 + u64::from(appended);
+        assert_eq!(seen.frames.len() as u64 + seen.missed, all);
+        let guard = epoch::pin();
+        let mut reader = Reader::new(&log, &guard, &mut cursor);
+        assert!(matches!(reader.step(), Step::Ended), "it is closed");
+        assert_eq!(reader.offset(), all + 1);
     });
 }
