@@ -171,6 +171,13 @@ impl<'a> Batch<'a> {
         self.subscription.position.state == State::Opening
     }
 
+    /// Whether some of these are older than what was read before.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn is_late(&self) -> bool {
+        let extra = self.subscription.extra.as_ref();
+        extra.is_some_and(|extra| extra.first_is_late)
+    }
+
     /// What goes around its frames.
     #[cfg(feature = "http-body")]
     pub(crate) fn wrapped_in(&self) -> Option<&Envelope> {

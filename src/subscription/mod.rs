@@ -149,6 +149,8 @@ struct Extra {
     first_is_lost: bool,
     /// Whether it wants the first of them.
     first_is_wanted: bool,
+    /// Whether some of them came late: their ids are older than what the reader has got since.
+    first_is_late: bool,
     /// What was missed, where control frames may come late.
     missed: Option<Missed>,
     envelope: Option<Envelope>,
@@ -622,6 +624,7 @@ impl Subscription {
             // A snapshot may be large.
             extra.first = VecDeque::new();
             extra.first_is_lost = false;
+            extra.first_is_late = false;
             self.position.state = extra.then.take().map_or(State::Reading, State::Ended);
         }
     }
@@ -681,6 +684,7 @@ impl Subscription {
         });
         let late = lost.seen.late(missed.known, &missed.ranges);
         first.extend(late.map(|(_, frame)| frame));
+        extra.first_is_late = !first.is_empty();
         first.extend(lost.frames);
         missed.known = known;
         if missed.ranges.len() == MISSED_RANGES {
@@ -727,6 +731,7 @@ impl Subscription {
             if !late.is_empty() {
                 extra.first = late;
                 extra.first_is_lost = true;
+                extra.first_is_late = true;
                 position.state = State::Opening;
             }
         }

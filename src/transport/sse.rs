@@ -411,6 +411,8 @@ fn gather(mut batch: Batch<'_>, with_ids: bool, on_lag: OnLag) -> Bytes {
         let with_id = with_ids && !batch.is_opening();
         write_lag(&mut chunk, lag, with_id, on_lag);
     }
+    // Control events that came late have older ids than what the client has: it must not come back with these.
+    let mut late = with_ids && batch.is_late();
     // It is not known how many of them are wanted.
     let events = if chooses {
         1
@@ -421,7 +423,7 @@ fn gather(mut batch: Batch<'_>, with_ids: bool, on_lag: OnLag) -> Bytes {
         let Some(frame) = batch.next_frame() else {
             break;
         };
-        if chunk.is_empty() && frame.len() >= SHARE_BYTES && envelope.is_none() {
+        if chunk.is_empty() && frame.len() >= SHARE_BYTES && envelope.is_none() && !late {
             return frame.to_bytes();
         }
         if chunk.is_empty() {
@@ -435,6 +437,10 @@ fn gather(mut batch: Batch<'_>, with_ids: bool, on_lag: OnLag) -> Bytes {
             );
         }
         write_frame(&mut chunk, &frame, envelope.as_ref());
+        if late && !batch.is_opening() {
+            late = false;
+            let _ = write!(chunk, "id: {}\n\n", batch.position());
+        }
     }
     let bytes = chunk.freeze();
     if shares && !bytes.is_empty() {
@@ -502,5 +508,62 @@ pub(super) fn write_lag(chunk: &mut BytesMut, lag: Lag, with_id: bool, on_lag: O
             let _ = writeln!(chunk, ": {}", EndReason::Lagged);
         }
         chunk.extend_from_slice(b"\n");
+    }
+}
+
+#[cfg(all(test, not(fanfare_loom)))]
+#[allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+mod tests {
+    use super::*;
+    use crate::{Event, Hub};
+
+    fn text(body: &mut Pin<Box<SseBody>>) -> String {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut all = String::new();
+        while let Poll::Ready(Some(Ok(chunk))) = body.as_mut().poll_frame(&mut cx) {
+            all += std::str::from_utf8(chunk.data_ref().unwrap()).unwrap();
+        }
+        all
+    }
+
+    /// The id that a client would come back with.
+    fn last_id(text: &str) -> &str {
+        let mut lines = text.lines().rev();
+        lines.find_map(|line| line.strip_prefix("id: ")).unwrap()
+    }
+
+    /// A control event that is filled when its reader has gone on does not take the client back.
+    #[test]
+    fn what_comes_late_moves_no_client_back() {
+        for large in [false, true] {
+            let hub = Hub::builder().retain_events(1).build().unwrap();
+            let topic = hub.topic("a").unwrap();
+            let mut body = Box::pin(topic.subscribe().unwrap().into_sse().into_body());
+            drop(text(&mut body));
+            let _ = topic.publish(Event::text("early").control()).unwrap();
+            for _ in 0..200 {
+                let _ = topic.publish(Event::text("lost")).unwrap();
+            }
+            let first = text(&mut body);
+            assert!(first.contains("event: lag") && first.contains("data: early"));
+            let id = last_id(&first).to_owned();
+            assert_eq!(id, topic.position().to_string());
+            let late = if large {
+                "late ".repeat(5_000)
+            } else {
+                "late ".to_owned()
+            };
+            let frame = hub.encode(Event::text(&late).control()).unwrap();
+            let mut frame = frame.for_hub(true);
+            let epoch = topic.position().epoch();
+            frame.stamp(EventId::new(epoch, 2));
+            topic.core().log.controls.keep_late(2, &frame, 0);
+            let second = text(&mut body);
+            assert!(second.contains(&format!("data: {late}")));
+            assert!(second.contains(&EventId::new(epoch, 2).to_string()));
+            assert_eq!(last_id(&second), id);
+            let _ = topic.publish(Event::text("next")).unwrap();
+            assert!(text(&mut body).contains("data: next"));
+        }
     }
 }

@@ -344,7 +344,7 @@ src/topic.rs
 E
 fault key-closed 'a closed topic stays at its key' <<'E'
 src/topic.rs
-- self.home.closing(self);
+- this.home.closing(this);
 +
 E
 fault key-kept 'a topic stays when its last history has gone' <<'E'
@@ -492,13 +492,13 @@ src/topic.rs
 E
 fault drain-open 'a hub that is drained takes in more' limits <<'E'
 src/topic.rs
-- if self.draining.load(Ordering::Relaxed) {
-+ if self.draining.load(Ordering::Relaxed) && self.topics.load(Ordering::Relaxed) > 0 {
+- if self.is_draining() {
++ if self.is_draining() && self.topics.load(Ordering::Relaxed) > 0 {
 E
 fault drain-cut 'those that are cut are not counted' limits <<'E'
 src/drain.rs
-- cut: usize::try_from(left).unwrap_or(usize::MAX),
-+ cut: usize::try_from(left / 2).unwrap_or(usize::MAX),
+- cut: usize::try_from(left).unwrap_or(0),
++ cut: usize::try_from(left / 2).unwrap_or(0),
 E
 fault memory-over 'the limit is some events higher than is said' limits <<'E'
 src/memory.rs
