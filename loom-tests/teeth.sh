@@ -244,7 +244,7 @@ weaken hole-stepped-over 'a reader steps over a hole' hole <<'E'
 log/cursor.rs :: s/if index < segment\.limit\(\) \{/if segment.get(index + 1).is_some() { self.cursor.stand(self.cursor.offset + 1, segment); continue; }\n if index < segment.limit() {/
 E
 weaken late-fill-counted 'bytes of an evicted segment are counted' byte_counters <<'E'
-log/segment.rs :: s/\(before & EVICTED == 0\)\.then\(\|\| \(before & !CONTROL\) \+ bytes\)/Some((before & !(EVICTED | CONTROL)) + bytes)/
+log/segment.rs :: s/if before & EVICTED == 0 \{\n            return Some\(\(before & !CONTROL\) \+ bytes\);/if true {\n            return Some((before & !(EVICTED | CONTROL)) + bytes);/
 E
 weaken evicted-by-store 'EVICTED set by a load and a store' byte_counters <<'E'
 log/segment.rs :: s/self\.bytes\.fetch_or\(EVICTED, Ordering::Acquire\)/{ let b = self.bytes.load(Ordering::Acquire); self.bytes.store(b | EVICTED, Ordering::Relaxed); b }/
@@ -608,14 +608,14 @@ router.rs :: s/let locked = lock\.lock\(\)\.unwrap_or_else\(PoisonError::into_in
 router.rs :: s/(let bytes = frame\.as_ref\(\)\.map_or\(0, Frame::len\);)/let _locked = lock.lock(); $1/
 E
 weaken snapshot-first 'N2: the place is taken after the snapshot' snapshot_vs_publish <<'E'
-subscription/mod.rs :: s/(let taken = asked\.map_err\(SnapshotError::Snapshot\)\?;)/$1 self.begin_again();/
+subscription/opening.rs :: s/(let taken = asked\.map_err\(SnapshotError::Snapshot\)\?;)/$1 self.begin_again();/
 E
 blunt snapshot-from-reserved 'N1: the place is what is reserved' \
     'reserving is a release and the end is read with Acquire (O1), so the state before it is seen all the same; without these two loom does not get there (Loads, above)' <<'E'
 position.rs :: s/(Start::Filled => \{).*?(\n            \})/$1$2/s
 E
 weaken snapshot-as-of-ignored 'the stream goes on from the place, not after what the snapshot includes' snapshot_vs_publish <<'E'
-subscription/mod.rs :: s/position\.cursor\.jump\(id\.offset\(\) \+ 1\);//
+subscription/opening.rs :: s/position\.cursor\.jump\(id\.offset\(\) \+ 1\);//
 E
 
 # The reactor's inbox.

@@ -175,7 +175,7 @@ src/position.rs
 + LagPolicy::Disconnect => {}
 E
 fault lag-uncounted 'an end for lag is not counted' <<'E'
-src/subscription/mod.rs
+src/subscription/standing.rs
 - shared.lagged.add(1);
 +
 E
@@ -400,7 +400,7 @@ src/topic.rs
 +
 E
 fault stalled-twice 'who is given up is counted out once more when it goes' limits <<'E'
-src/subscription/mod.rs
+src/subscription/standing.rs
 - self.counted = false;
 - self.position.state = State::Ended(EndReason::Evicted);
 + self.position.state = State::Ended(EndReason::Evicted);
@@ -427,7 +427,7 @@ src/log/mod.rs
 +
 E
 fault control-order 'control events that were missed come backwards' limits <<'E'
-src/subscription/mod.rs
+src/subscription/opening.rs
 - first.extend(lost.frames);
 + first.extend(lost.frames.into_iter().rev());
 E
@@ -437,7 +437,7 @@ src/choice/mod.rs
 + if self.excluded.is_some() && frame.sender() != self.excluded {
 E
 fault choice-lost 'control events that were missed pass every filter' limits <<'E'
-src/subscription/mod.rs
+src/subscription/opening.rs
 - && choice.wants(&frame)
 + && (choice.wants(&frame) || true)
 E
@@ -452,7 +452,7 @@ src/choice/mod.rs
 -     self.reset();
 - }
 +
-src/subscription/mod.rs
+src/subscription/opening.rs
 - choice.reset();
 + let _ = choice;
 E
@@ -473,7 +473,7 @@ src/subscription/mod.rs
 + if self.position.state == State::Reading && self.has_to_wait() {
 E
 fault rate-asked 'who is asked to leave waits for its turn' limits <<'E'
-src/subscription/mod.rs
+src/subscription/choices.rs
 - if leaves {
 -     choice.lift_rate();
 - }

@@ -1,0 +1,41 @@
+//! A subscription whose reader is busy with something else: what ends it meanwhile.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use super::Subscription;
+use crate::ending::OwnSeat;
+use crate::interest::Watcher;
+use crate::sync::HostArc;
+
+impl Subscription {
+    /// Makes what it waits at when its reader is busy: see [`ended`](Self::ended).
+    pub(crate) fn waits_apart(&mut self) -> HostArc<Watcher> {
+        let watcher = Watcher::new();
+        let spot = OwnSeat::new(&self.topic, &self.seat, Some(HostArc::clone(&watcher)));
+        self.end_handle().move_to(HostArc::new(spot));
+        watcher
+    }
+
+    /// Waits until it is ended from outside, or given up; reads nothing. Meanwhile it stands still, for the clock as for the
+    /// publishers: it waits at what [`waits_apart`](Self::waits_apart) gave.
+    pub(crate) async fn ended(&mut self, apart: &Watcher) {
+        let handle = self.end_handle();
+        let mut evicted = self.watched.then(|| self.evicted());
+        poll_fn(|cx| {
+            // First: whoever ends it later wakes this.
+            apart.park(Some(cx.waker().clone()));
+            let evicted = evicted.as_mut();
+            let given_up = evicted.is_some_and(|it| Pin::new(it).poll(cx).is_ready());
+            if given_up || handle.reason().is_some() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        apart.park(None);
+        self.see_ends();
+    }
+}

@@ -1,0 +1,140 @@
+//! How a subscription stands with its hub: who ends it from outside, asks it to leave, or gives it up.
+
+use super::Subscription;
+use crate::choice::Choice;
+use crate::ending::{EndHandle, EndReason, OwnSeat};
+use crate::eviction::{Evicted, Tag, Then};
+use crate::position::State;
+use crate::sync::HostArc;
+use crate::sync::epoch;
+use crate::topic::schedule;
+use crate::unwind::FirstPanic;
+
+impl Subscription {
+    /// What ends this subscription from outside: from any thread, wherever it is read by then.
+    #[must_use]
+    pub fn end_handle(&mut self) -> EndHandle {
+        if let Some(handle) = self.extra.as_ref().and_then(|it| it.end_handle.as_ref()) {
+            return handle.clone();
+        }
+        let choice = self.extra.as_ref().and_then(|it| it.choice.as_ref());
+        let waits_at = choice.and_then(Choice::waits_at).cloned();
+        let spot = OwnSeat::new(&self.topic, &self.seat, waits_at);
+        let handle = EndHandle::new(HostArc::new(spot));
+        self.extra().end_handle = Some(handle.clone());
+        handle
+    }
+
+    /// Gives it a name, for those who look at the hub's [evictions](crate::Hub::evictions): the client's address, say.
+    pub fn label(mut self, label: impl Into<HostArc<str>>) -> Self {
+        self.tag().set_label(label.into());
+        self
+    }
+
+    /// Resolves when the hub's clock gives this subscription up (see [`HubBuilder::evict_after`](crate::HubBuilder::evict_after)), or at the
+    /// deadline of a [drain](crate::Hub::drain): for a host that then closes the socket. A subscription that a `Reactor` takes over is not evicted from then on.
+    pub fn evicted(&mut self) -> Evicted {
+        Evicted(HostArc::clone(self.tag()))
+    }
+
+    /// Has something done when the clock gives it up, if the hub gives anybody up. A transport that takes it over sees to what it
+    /// [keeps](Self::keep).
+    pub(crate) fn when_evicted(&mut self, then: impl FnOnce() + Send + 'static) {
+        if self.watched {
+            self.tag().set_then(Then(Box::new(then)));
+        }
+    }
+
+    pub(super) fn tag(&mut self) -> &HostArc<Tag> {
+        let (topic, seat) = (self.topic.address(), self.seat.id());
+        let shared = HostArc::clone(&self.topic.shared);
+        let tag = || shared.evictions.tag(topic, seat);
+        self.extra().tag.get_or_insert_with(tag)
+    }
+
+    /// Has the clock watch it, if the hub gives anybody up.
+    pub(super) fn watch(&mut self) {
+        if self.topic.config().evict_ticks.is_some() {
+            self.watched = true;
+            self.topic.subscribers.watch(&self.seat);
+            schedule(&self.topic);
+        }
+    }
+
+    /// Has the clock watch it no more. Whoever was evicted before has ended, and was counted out.
+    pub(super) fn unwatch_seat(&mut self) {
+        if std::mem::take(&mut self.watched) && self.topic.subscribers.unwatch(&self.seat) {
+            self.counted = false;
+            self.position.state = State::Ended(EndReason::Evicted);
+        }
+    }
+
+    pub(super) fn untag(&mut self) {
+        let tag = self.extra.as_mut().and_then(|extra| extra.tag.take());
+        if let Some(tag) = tag {
+            let tags = &self.topic.shared.evictions;
+            // A waker that panics has said so already; this is called in drops.
+            FirstPanic::default().run(|| tags.untag(self.topic.address(), self.seat.id(), &tag));
+        }
+    }
+
+    /// Sees whether it was ended from outside, or given up.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn see_end(&mut self) {
+        if self.has_more() {
+            self.see_ends();
+        }
+    }
+
+    pub(super) fn see_ends(&mut self) {
+        if self.watched
+            && self.topic.subscribers.go_on(&self.seat)
+            && !self.position.state.is_ended()
+        {
+            self.position.state = State::Ended(EndReason::Evicted);
+        }
+        if let Some(extra) = &self.extra
+            && let Some(handle) = &extra.end_handle
+            && let Some(reason) = handle.reason()
+            && !self.position.state.is_ended()
+        {
+            self.position.state = State::Ended(reason);
+        }
+    }
+
+    /// Has it leave as if it had been asked to, when it has read all there is. It is polled next.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn leave_with(&self, reason: EndReason) {
+        self.topic.subscribers.leave_with(&self.seat, reason);
+    }
+
+    #[cold]
+    pub(super) fn leaves_as_asked(&mut self) -> bool {
+        // Who reads for others sees to them first.
+        let asked = self.topic.subscribers.asked(&self.seat);
+        let reason = asked.filter(|_| self.counted);
+        if let Some(reason) = reason {
+            self.position.state = State::Ended(reason);
+        }
+        reason.is_some()
+    }
+
+    /// Whether what it ended with came from outside.
+    #[cfg(feature = "http-body")]
+    pub(crate) fn is_ended_from_outside(&self) -> bool {
+        let handle = self.extra.as_ref().and_then(|it| it.end_handle.as_ref());
+        let reason = handle.and_then(EndHandle::reason);
+        reason.is_some() && reason == self.end_reason()
+    }
+
+    #[cold]
+    pub(super) fn count_lagged(&self) {
+        let shared = &self.topic.shared;
+        shared.lagged.add(1);
+        let (passed, end) = (self.position.offset(), self.topic.log.end(&epoch::pin()));
+        let tag = self.extra.as_ref().and_then(|extra| extra.tag.as_deref());
+        let told = &shared.evictions;
+        // A callback that panics has said so already.
+        FirstPanic::default().run(|| told.tell(&self.topic, tag, EndReason::Lagged, (passed, end)));
+    }
+}
