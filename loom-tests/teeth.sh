@@ -375,10 +375,10 @@ subscribers/group.rs :: s/(self\.summary\.(fetch_or\(bit|swap\(0), Ordering::)Ac
 subscribers/mod.rs :: s/(self\.top\.(fetch_or\(bit|swap\(0), Ordering::)AcqRel/$1Relaxed/g
 E
 weaken publish-without-wake 'no wake after an append' park_vs_publish::park_vs_publish_hub <<'E'
-topic.rs :: s/if wake \{\s*topic\.subscribers\.wake_armed\(\);\s*\}//
+topic/mod.rs :: s/if wake \{\s*topic\.subscribers\.wake_armed\(\);\s*\}//
 E
 weaken close-without-wake 'no wake after a close' close_vs_park <<'E'
-topic.rs :: s/panics\.run\(\|\| self\.subscribers\.wake\(\)\);//
+topic/mod.rs :: s/panics\.run\(\|\| self\.subscribers\.wake\(\)\);//
 E
 
 # Waiters: the cell of one.
@@ -486,25 +486,25 @@ subscription/mod.rs :: s/(this\.note_passed\(\);\s*drop\(guard\);)/$1 this.topic
 E
 blunt exit-relaxed 'U2: `exit`, AcqRel → Relaxed' \
     'the fence U4 follows, and whoever appended has passed the fence of `needs_wake`' <<'E'
-topic.rs :: s/(self\.users\.fetch_sub\(user\.one\(\), Ordering::)AcqRel/$1Relaxed/
+topic/mod.rs :: s/(self\.users\.fetch_sub\(user\.one\(\), Ordering::)AcqRel/$1Relaxed/
 E
 blunt exit-no-acquire 'U2: `exit`, AcqRel → Release' \
     'the fence U4 follows' <<'E'
-topic.rs :: s/(self\.users\.fetch_sub\(user\.one\(\), Ordering::)AcqRel/$1Release/
+topic/mod.rs :: s/(self\.users\.fetch_sub\(user\.one\(\), Ordering::)AcqRel/$1Release/
 E
 weaken exit-no-fence 'U4: no fence in `exit`' visit_vs_leave <<'E'
-topic.rs :: s/(with those who wait for that\.\s*)fence\(Ordering::SeqCst\);/$1/
+topic/mod.rs :: s/(with those who wait for that\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
 blunt offer-no-fence 'U4: no fence in `offer_to_go`' \
     'both callers have passed a fence already: U3 in `visit`, that of `wake` in `close`' <<'E'
-topic.rs :: s/(\/\/ U4\s*)fence\(Ordering::SeqCst\);/$1/
+topic/mod.rs :: s/(\/\/ U4\s*)fence\(Ordering::SeqCst\);/$1/
 E
 weaken tidy-not-capped 'a visit gives back what came after its first look' visit_vs_leave::visit_vs_subscribe <<'E'
-topic.rs :: s/let least = least\.min\(end\);/let _ = end;/
+topic/visit.rs :: s/let least = least\.min\(end\);/let _ = end;/
 E
 blunt passed-not-capped 'P7: what is evicted as passed is not capped by an end read before' \
     'whoever calls `consumed` has itself passed no more than that end' <<'E'
-topic.rs :: s/passed\.min\(end\)/passed.min(u64::MAX.max(end))/
+topic/mod.rs :: s/passed\.min\(end\)/passed.min(u64::MAX.max(end))/
 E
 blunt hub-no-fence 'H1: no fence in `Hub::enter`' \
     'the lock of the shard orders both sides' <<'E'
@@ -530,14 +530,14 @@ weaken interest-leaves-no-fence 'J-a: no fence in `poll_deserted`' interest::int
 interest.rs :: s/(fn poll_deserted.*?\/\/ J-a\s*)fence\(Ordering::SeqCst\);/$1/s
 E
 weaken exit-no-fence-watched 'J-b: no fence in `exit`' interest::interest_last_leaves <<'E'
-topic.rs :: s/(with those who wait for that\.\s*)fence\(Ordering::SeqCst\);/$1/
+topic/mod.rs :: s/(with those who wait for that\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
 weaken interest-look-first 'J1: the subscribers counted before the waker is in' interest::interest_first_comes <<'E'
 interest.rs :: s/self\.watcher\.park\(Some\(cx\.waker\(\)\.clone\(\)\)\);(\s*\/\/ J-a\s*fence\(Ordering::SeqCst\);\s*if core\.subscribers\.has_reader\(\) \{.*?Closed\)\)\s*\} else \{)/$1 self.watcher.park(Some(cx.waker().clone()));/s
 E
 weaken interest-told-before-counted 'J1: watchers are told before the subscription is counted out' interest::interest_last_leaves <<'E'
-topic.rs :: s/(let before = self\.users\.fetch_sub)/self.shared.watchers.tell(self.address(), false); $1/
-topic.rs :: s/FirstPanic::default\(\)\.run\(tell\);/drop(tell);/
+topic/mod.rs :: s/(let before = self\.users\.fetch_sub)/self.shared.watchers.tell(self.address(), false); $1/
+topic/mod.rs :: s/FirstPanic::default\(\)\.run\(tell\);/drop(tell);/
 E
 
 # A topic that is closed alone.

@@ -47,7 +47,7 @@ sources! {
     "../../src/subscription/mod.rs" subscription
     #[allow(clippy::unused_self, reason = "stand-ins have the shape of what they stand for")]
     "../../src/sync.rs" sync
-    "../../src/topic.rs" topic
+    "../../src/topic/mod.rs" topic
     "../../src/unwind.rs" unwind
     "../../src/user_id.rs" user_id
 }
