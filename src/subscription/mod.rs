@@ -204,7 +204,7 @@ impl Subscription {
         // J-b. A waker that panics takes the subscription down with it.
         fence(Ordering::SeqCst);
         this.topic.tell_joined();
-        if reads {
+        if reads && this.topic.config().evict_ticks.is_some() {
             this.watch();
         }
         if let Some(age) = this.topic.config().max_age_ticks {
@@ -606,6 +606,15 @@ impl Stream for Subscription {
     }
 }
 
+impl Subscription {
+    /// Whether it was to end for lag, behind what comes first.
+    #[cold]
+    fn was_to_end_lagged(&self) -> bool {
+        let then = self.extra.as_ref().and_then(|it| it.then);
+        then == Some(EndReason::Lagged)
+    }
+}
+
 impl Extra {
     /// Drops what few have, when all else is done: it is user code, as the waker is, and may panic.
     #[cold]
@@ -622,15 +631,8 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         // First of all: who was evicted has been told of.
         self.unwatch_seat();
-        let lagged = match self.position.state {
-            State::Ended(reason) => reason == EndReason::Lagged,
-            // It was to end behind what comes first.
-            State::Opening => {
-                let then = self.extra.as_ref().and_then(|it| it.then);
-                then == Some(EndReason::Lagged)
-            }
-            _ => false,
-        };
+        let lagged = self.position.state == State::Ended(EndReason::Lagged)
+            || self.position.state == State::Opening && self.was_to_end_lagged();
         if self.counted && lagged {
             self.count_lagged();
         }

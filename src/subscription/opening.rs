@@ -37,7 +37,9 @@ impl Subscription {
             // At last the lag stands between the snapshot and what is there.
             if self.go_on_after(taken.as_of) || attempt == ATTEMPTS {
                 self.begin_with(taken.frames);
-                self.watch();
+                if self.topic.config().evict_ticks.is_some() {
+                    self.watch();
+                }
                 return Ok(self);
             }
             self.begin_again();

@@ -52,16 +52,16 @@ impl Subscription {
         self.extra().tag.get_or_insert_with(tag)
     }
 
-    /// Has the clock watch it, if the hub gives anybody up.
+    /// Has the clock watch it: the hub gives up who stands still.
+    #[cold]
     pub(super) fn watch(&mut self) {
-        if self.topic.config().evict_ticks.is_some() {
-            self.watched = true;
-            self.topic.subscribers.watch(&self.seat);
-            schedule(&self.topic);
-        }
+        self.watched = true;
+        self.topic.subscribers.watch(&self.seat);
+        schedule(&self.topic);
     }
 
     /// Has the clock watch it no more. Whoever was evicted before has ended, and was counted out.
+    #[inline]
     pub(super) fn unwatch_seat(&mut self) {
         if std::mem::take(&mut self.watched) && self.topic.subscribers.unwatch(&self.seat) {
             self.counted = false;

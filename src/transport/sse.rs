@@ -248,6 +248,13 @@ pub struct SseBody {
 }
 
 impl SseBody {
+    /// The client goes on, though not all of its topics may have their turn now.
+    #[cold]
+    fn go_on(&mut self) {
+        self.subscription.see_end();
+        self.others.iter_mut().for_each(Subscription::see_end);
+    }
+
     /// The subscription behind the body, the first one if it has several.
     pub fn subscription(&self) -> &Subscription {
         &self.subscription
@@ -287,10 +294,7 @@ impl Body for SseBody {
         }
         let topics = 1 + this.others.len();
         if topics > 1 {
-            // The client goes on, though not all of them may have their turn now.
-            let others = this.others.iter_mut();
-            let all = std::iter::once(&mut this.subscription).chain(others);
-            all.for_each(Subscription::see_end);
+            this.go_on();
         }
         let mut open = true;
         while open {
@@ -411,8 +415,10 @@ fn gather(mut batch: Batch<'_>, with_ids: bool, on_lag: OnLag) -> Bytes {
         let with_id = with_ids && !batch.is_opening();
         write_lag(&mut chunk, lag, with_id, on_lag);
     }
-    // Control events that came late have older ids than what the client has: it must not come back with these.
-    let mut late = with_ids && batch.is_late();
+    if alone && with_ids && batch.is_late() {
+        write_late(&mut chunk, &mut batch, envelope.as_ref());
+        return chunk.freeze();
+    }
     // It is not known how many of them are wanted.
     let events = if chooses {
         1
@@ -423,7 +429,7 @@ fn gather(mut batch: Batch<'_>, with_ids: bool, on_lag: OnLag) -> Bytes {
         let Some(frame) = batch.next_frame() else {
             break;
         };
-        if chunk.is_empty() && frame.len() >= SHARE_BYTES && envelope.is_none() && !late {
+        if chunk.is_empty() && frame.len() >= SHARE_BYTES && envelope.is_none() {
             return frame.to_bytes();
         }
         if chunk.is_empty() {
@@ -437,10 +443,6 @@ fn gather(mut batch: Batch<'_>, with_ids: bool, on_lag: OnLag) -> Bytes {
             );
         }
         write_frame(&mut chunk, &frame, envelope.as_ref());
-        if late && !batch.is_opening() {
-            late = false;
-            let _ = write!(chunk, "id: {}\n\n", batch.position());
-        }
     }
     let bytes = chunk.freeze();
     if shares && !bytes.is_empty() {
@@ -451,6 +453,18 @@ fn gather(mut batch: Batch<'_>, with_ids: bool, on_lag: OnLag) -> Bytes {
         }));
     }
     bytes
+}
+
+/// Control events that came late. They have older ids than what the client has: it must not come back with these.
+#[cold]
+fn write_late(chunk: &mut BytesMut, batch: &mut Batch<'_>, envelope: Option<&Envelope>) {
+    while batch.is_opening()
+        && let Some(frame) = batch.next_frame()
+    {
+        write_frame(chunk, &frame, envelope);
+    }
+    // Writing to a buffer that grows does not fail.
+    let _ = write!(chunk, "id: {}\n\n", batch.position());
 }
 
 /// The frames that come first, in one piece.
