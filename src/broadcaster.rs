@@ -532,6 +532,7 @@ pub struct BroadcasterStats {
     pub replaced: u64,
     /// Connections that were [unregistered](Broadcaster::unregister).
     pub unregistered: u64,
-    /// Connections that stood still and were [given up](crate::HubBuilder::evict_after).
+    /// Connections that stood still and were [given up](crate::HubBuilder::evict_after), or were left at the deadline of a
+    /// [drain](Hub::drain).
     pub evicted: u64,
 }

@@ -242,10 +242,12 @@ impl Evictions {
     pub(crate) fn give_up_all(&self) {
         let mut panics = FirstPanic::default();
         for shard in &self.tags {
-            let tags = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            let tags: Vec<_> = tags.values().cloned().collect();
             // V3
-            for tag in tags {
+            let all: Vec<_> = {
+                let tags = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                tags.values().cloned().collect()
+            };
+            for tag in all {
                 panics.run(|| tag.decide(true));
             }
         }

@@ -522,6 +522,10 @@ impl Memory {
             topic.survey(now, |age, bytes| ages.add(age, bytes));
         }
         if urgency == Urgency::Soft && ages.sum() < need {
+            for topic in topics {
+                // A key that panics is its owner's fault.
+                FirstPanic::default().run(|| drop(topic));
+            }
             return false;
         }
         let cut = ages.cut(need);

@@ -341,6 +341,37 @@ fn who_is_left_is_given_up() {
     drop(still);
 }
 
+/// Drops a subscription when it is woken.
+struct Goes(std::sync::Mutex<Option<Subscription>>);
+
+impl std::task::Wake for Goes {
+    fn wake(self: std::sync::Arc<Self>) {
+        let subscription = self.0.lock().unwrap().take();
+        drop(subscription);
+    }
+}
+
+/// Whoever is told may let go of the subscription at once, or ask the hub for anything.
+#[test]
+fn who_is_given_up_may_go_at_once() {
+    let hub = hub();
+    let mut left = Vec::new();
+    for _ in 0..50 {
+        let mut subscription = hub.subscribe("a").unwrap();
+        publish(&hub, "a");
+        let mut evicted = Box::pin(subscription.evicted());
+        let goes = std::sync::Arc::new(Goes(std::sync::Mutex::new(Some(subscription))));
+        let waker = Waker::from(goes);
+        let mut cx = Context::from_waker(&waker);
+        assert!(evicted.as_mut().poll(&mut cx).is_pending());
+        left.push(evicted);
+    }
+    let drain = hub.drain(WITHIN).unwrap();
+    go_on_for(&hub, WITHIN);
+    assert_eq!(block_on(drain).cut, 50);
+    assert_eq!(hub.subscribers(), 0);
+}
+
 /// A waiting reader that may read only so much looks often enough to leave in a short drain.
 #[test]
 fn who_waits_for_its_rate_leaves_a_short_drain() {
