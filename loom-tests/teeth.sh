@@ -241,6 +241,7 @@ blunt evicted-hole-waits 'a reader waits for an evicted hole' \
 log/cursor.rs :: s/if self\.cursor\.offset < self\.log\.oldest_offset\(\) \{/if false {/
 E
 weaken hole-stepped-over 'a reader steps over a hole' hole <<'E'
+log/cursor.rs :: s/if index < segment\.limit\(\) && self/if segment.get(index + 1).is_some() { self.cursor.stand(self.cursor.offset + 1, segment); return self.find(skip); }\n if index < segment.limit() && self/
 log/cursor.rs :: s/if index < segment\.limit\(\) \{/if segment.get(index + 1).is_some() { self.cursor.stand(self.cursor.offset + 1, segment); continue; }\n if index < segment.limit() {/
 E
 weaken late-fill-counted 'bytes of an evicted segment are counted' byte_counters <<'E'

@@ -29,6 +29,7 @@ pub(crate) struct Fact {
 }
 
 pub(crate) struct Topic {
+    pub(crate) key: usize,
     pub(crate) name: String,
     pub(crate) handle: Handle,
     /// The event at offset `n` is `facts[n - 1]`.
@@ -43,6 +44,7 @@ impl Topic {
         let name = format!("t{key}");
         Self {
             handle: hub.topic(name.as_str()).unwrap(),
+            key,
             name,
             facts: Vec::new(),
             last: 0,
@@ -518,8 +520,13 @@ impl Reader {
             return;
         };
         let woken = self.wakes.0.load(Ordering::Relaxed) > wakes;
-        if self.topic == at && !waits && self.next < topics[at].end() {
-            assert!(woken, "{} sleeps, and there is an event", self.name);
+        let more = self.next < topics[at].end() || topics[at].closed;
+        if self.topic == at && !waits && more {
+            assert!(
+                woken,
+                "{} sleeps, and there is an event or the end",
+                self.name
+            );
         }
     }
 

@@ -129,6 +129,7 @@ struct World {
     evicted: u64,
     lagged: u64,
     refused: u64,
+    drained: bool,
 }
 
 impl World {
@@ -159,6 +160,7 @@ impl World {
             evicted: 0,
             lagged: 0,
             refused: 0,
+            drained: false,
             hub,
         }
     }
@@ -186,6 +188,7 @@ impl World {
                     self.go_on(ticks);
                 }
                 96..98 => self.move_on(),
+                98 if self.rng.percent(50) => self.close_one(),
                 _ => {
                     let ticks = self.rng.between(1, 150);
                     self.go_on(ticks);
@@ -203,8 +206,37 @@ impl World {
         self.now * self.tick
     }
 
+    /// A topic that is open. Those that were closed stay, for their readers.
+    fn open_topic(&mut self) -> usize {
+        let open = self.topics.len() - self.scenario.keys;
+        open + self.rng.index(self.scenario.keys)
+    }
+
+    /// A topic is closed, and there is another at its key.
+    fn close_one(&mut self) {
+        let at = self.open_topic();
+        self.say(|| format!("topic {at} is closed"));
+        let key = self.topics[at].key;
+        self.topics[at].handle.close();
+        self.topics[at].closed = true;
+        for reader in &self.readers {
+            reader.check_woken(at, &self.topics);
+        }
+        // The open ones stand last.
+        let first = self.topics.len() - self.scenario.keys;
+        self.topics.swap(at, first);
+        for reader in &mut self.readers {
+            if reader.topic == at {
+                reader.topic = first;
+            } else if reader.topic == first {
+                reader.topic = at;
+            }
+        }
+        self.topics.push(Topic::new(&self.hub, key));
+    }
+
     fn publish(&mut self, count: u64) {
-        let at = self.rng.index(self.topics.len());
+        let at = self.open_topic();
         for _ in 0..count {
             self.publish_to(at);
         }
@@ -287,7 +319,7 @@ impl World {
         if self.readers.len() >= self.scenario.readers {
             return;
         }
-        let at = self.rng.index(self.topics.len());
+        let at = self.open_topic();
         let result = self.hub.subscribe(self.topics[at].name.as_str());
         let there = self.readers.iter().filter(|it| !it.is_out()).count();
         let on_topic = self
@@ -442,7 +474,7 @@ impl World {
             );
             let moved = self.now - topic.last;
             assert!(
-                moved <= 2 * after + SLACK,
+                topic.closed || moved <= 2 * after + SLACK,
                 "given up {moved} ticks after the last event"
             );
             assert_eq!((&mut reader.is_evicted).now_or_never(), Some(true));
@@ -456,7 +488,7 @@ impl World {
         let Some(after) = self.scenario.evicts else {
             return;
         };
-        let at = self.rng.index(self.topics.len());
+        let at = self.open_topic();
         self.say(|| format!("topic {at} moves on"));
         let begin = self.now;
         let refused = self.refused;
@@ -517,6 +549,7 @@ impl World {
         for topic in &mut self.topics {
             topic.closed = true;
         }
+        self.drained = true;
     }
 
     fn check(&self) {
@@ -533,7 +566,7 @@ impl World {
     fn finish(&mut self) {
         // Who is there for long enough is asked to leave.
         if let Some(age) = self.scenario.ages
-            && !self.topics[0].closed
+            && !self.drained
         {
             self.go_on(age + SLACK);
             for reader in &mut self.readers {
