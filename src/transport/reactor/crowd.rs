@@ -57,7 +57,7 @@ pub(super) struct Crowd<S> {
     pub(super) to_leave: Option<usize>,
     /// Connections that were asked to leave and are not gone. They are behind.
     pub(super) leaving: usize,
-    /// Whether those that are behind were asked as well.
+    /// Whether those that are behind were asked as well, and who falls behind is.
     pub(super) asked_behind: bool,
 }
 

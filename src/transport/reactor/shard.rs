@@ -221,6 +221,7 @@ impl<S: Socket> Shard<S> {
         let mut streams = SmallVec::<[Stream; 1]>::new();
         let mut end = None;
         let mut wrapped = false;
+        let mut leaves = false;
         for mut subscription in joiner.subscriptions.drain(..) {
             subscription.hand_over();
             if let Some(reason) = subscription.end_reason() {
@@ -252,6 +253,7 @@ impl<S: Socket> Shard<S> {
             }
             subscription.hand_over_count();
             if let Some(crowd) = self.crowd(topic) {
+                leaves |= crowd.asked_behind;
                 crowd.fell_behind();
             }
             streams.push(Stream {
@@ -281,6 +283,9 @@ impl<S: Socket> Shard<S> {
                 leaving: None,
             })),
         });
+        if leaves {
+            self.ask_to_leave(key, EndReason::Drained);
+        }
         self.resume(key);
     }
 

@@ -13,6 +13,7 @@ use super::super::crowd::{Crowd, Member};
 use super::super::socket::Socket;
 use super::super::view::{Pieces, View, push};
 use super::{Shard, Timer, topic_id};
+use crate::ending::EndReason;
 use crate::envelope::Envelope;
 use crate::position::{Position, State as Standing};
 use crate::topic::TopicCore;
@@ -49,6 +50,7 @@ impl<S: Socket> Shard<S> {
             };
         let timed = std::mem::replace(&mut connection.timed, true);
         let mut streams = SmallVec::new();
+        let mut leaves = false;
         for place in places {
             let Some(crowd) = self.crowd(place.topic) else {
                 continue;
@@ -59,6 +61,7 @@ impl<S: Socket> Shard<S> {
                 crowd.offset_of(place.member)
             };
             let on_lag = crowd.feed.on_lag();
+            leaves |= crowd.asked_behind;
             // First: an empty crowd would be let go.
             crowd.fell_behind();
             if let Some(member) = self.take_member(place) {
@@ -93,6 +96,9 @@ impl<S: Socket> Shard<S> {
         }
         if !timed {
             self.wheel.set(now + stall, Timer::Stall(key));
+        }
+        if leaves {
+            self.ask_to_leave(key, EndReason::Drained);
         }
     }
 

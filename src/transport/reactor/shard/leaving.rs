@@ -115,14 +115,13 @@ impl<S: Socket> Shard<S> {
         let Some(State::Behind(behind)) = connection.map(|found| &mut found.state) else {
             return;
         };
-        if behind.end.is_some() || behind.leaving.is_some() {
-            return;
-        }
-        behind.leaving = Some(reason);
-        for stream in &mut behind.streams {
-            if let Some((_, crowd)) = self.crowds.get_mut(stream.topic as usize) {
-                stream.goal = crowd.feed.topic().log.end(&epoch::pin());
-                crowd.leaving += 1;
+        if behind.end.is_none() && behind.leaving.is_none() {
+            behind.leaving = Some(reason);
+            for stream in &mut behind.streams {
+                if let Some((_, crowd)) = self.crowds.get_mut(stream.topic as usize) {
+                    stream.goal = crowd.feed.topic().log.end(&epoch::pin());
+                    crowd.leaving += 1;
+                }
             }
         }
         if in_sync {

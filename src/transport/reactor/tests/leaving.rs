@@ -152,6 +152,37 @@ fn one_that_is_behind_gets_what_there_is_and_leaves() {
     }
 }
 
+/// Those that fall behind, or come, when the others were asked.
+#[test]
+fn one_that_falls_behind_late_leaves_too() {
+    let hub = Hub::new();
+    let mut rig = Rig::new();
+    let mut busy = Busy::of(&hub, "t");
+    let sims = crowd(&mut rig, &hub, &["t"], MANY);
+    let late = hub.subscribe("t").unwrap();
+    rig.settle();
+    for sim in &sims {
+        sim.wire().room = 3;
+    }
+    busy.drain(WHOLE);
+    for _ in 0..10 {
+        busy.turn(&mut rig);
+    }
+    rig.settle();
+    assert!(gone(&mut rig, EndReason::Drained).is_empty());
+    let slow = Sim::with_room(3);
+    rig.join(&slow, vec![late]);
+    let there = busy.published;
+    for sim in sims.iter().chain([&slow]) {
+        sim.wire().room = usize::MAX;
+        rig.writable(sim);
+    }
+    rig.settle();
+    assert_eq!(gone(&mut rig, EndReason::Drained).len(), MANY + 1);
+    assert!(told(&slow, EndReason::Drained) && events(&slow) == there);
+    assert!(sims.iter().all(|sim| told(sim, EndReason::Drained)));
+}
+
 #[test]
 fn the_old_leave_a_busy_topic_with_all_there_was() {
     let hub = Hub::builder()
