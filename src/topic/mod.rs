@@ -80,7 +80,7 @@ pub(crate) struct TopicCore<H: ?Sized = dyn Home> {
     pub(crate) subscribers: Subscribers,
     users: AtomicU64,
     last_append: AtomicU64,
-    /// [`UNSCHEDULED`], [`SOON`], or what [stands for](stands_for) the tick at which the clock is to come (T1 of `clock`).
+    /// [`UNSCHEDULED`], [`SOON`](visit), or what [stands for](stands_for) the tick at which the clock is to come (T1 of `clock`).
     scheduled: AtomicU32,
     /// When the clock last looked for readers that stand still: the low half of the tick. It alone writes.
     looked: HostAtomicU32,

@@ -51,7 +51,7 @@ impl Published {
     ///
     /// The clock visits a topic in every round, a sixth of the `heartbeat` or less, while it has subscriptions that want
     /// heartbeats (those of SSE do) and at least every `evict_after` if that is set; otherwise when its events come of age, which may be
-    /// long after. [`Topic::stats`] looks anew.
+    /// long after. [`Topic::stats`](crate::Topic::stats) looks anew.
     #[must_use]
     pub fn lagging(&self) -> usize {
         self.lagging as usize
