@@ -63,7 +63,10 @@ impl<K: Eq + Hash> Registry<K> {
         let fresh = match make(&owned) {
             Ok(fresh) => fresh,
             // Another thread may have taken the last place for this very key.
-            Err(refused) => return self.topics.view(key, enter).unwrap_or(Err(refused)),
+            Err(refused @ SubscribeError::TooManyTopics { .. }) => {
+                return self.topics.view(key, enter).unwrap_or(Err(refused));
+            }
+            Err(refused) => return Err(refused),
         };
         let (topic, unused) = self.topics.view_or_insert(owned, fresh, enter);
         drop(unused);
