@@ -352,6 +352,29 @@ fn a_slow_body_of_many_topics_goes_on() {
     assert_eq!(hub.subscribers(), TOPICS);
 }
 
+/// Also where the log was given back meanwhile, so that the clock had nothing else to come for.
+#[test]
+fn who_lost_all_is_given_up() {
+    let second = Duration::from_secs(1);
+    let hub = builder()
+        .idle_after(second)
+        .retain_age(2 * second)
+        .build()
+        .unwrap();
+    let ticks = |time: Duration| u64::try_from(time.as_nanos() / hub.tick().as_nanos()).unwrap();
+    let mut still = hub.subscribe("a").unwrap();
+    hub.go_on(ticks(15 * second));
+    publish(&hub);
+    hub.go_on(ticks(5 * second));
+    publish(&hub);
+    hub.go_on(ticks(4 * second));
+    assert_eq!(hub.topic("a").unwrap().retained_events(), 0);
+    assert_eq!(hub.stats().evicted, 0);
+    hub.go_on(ticks(7 * second));
+    assert_eq!((hub.stats().evicted, hub.subscribers()), (1, 0));
+    assert!(is_over(&mut still));
+}
+
 /// The place of its topic too, though the body keeps the topic itself.
 #[test]
 fn who_is_given_up_leaves_the_place_of_its_topic() {

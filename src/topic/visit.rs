@@ -136,12 +136,18 @@ impl TopicCore {
             return Again::Soon;
         }
         let controls = self.controls_due(now);
-        if !self.log.has_chain() {
-            return controls.map_or(Again::Never, Again::At);
-        }
+        let look = self.look_due(now);
         let config = self.config();
         // Relaxed: a time.
         let last = self.last_append.load(Ordering::Relaxed);
+        if !self.log.has_chain() {
+            // The events are gone, perhaps for memory was short. Who has not read them stands still all the same.
+            // Relaxed: the clock's own.
+            let since = ticks_since(self.looked.load(Ordering::Relaxed), now);
+            let moved = now.saturating_sub(last) <= since;
+            let due = controls.into_iter().chain(look.filter(|_| moved)).min();
+            return due.map_or(Again::Never, Again::At);
+        }
         let age = config.retention.age_ticks;
         // What all have read goes when the topic is idle; whoever has not may come to read it at any time.
         let idle = if config.history {
@@ -150,19 +156,24 @@ impl TopicCore {
             config.idle_ticks
         };
         let mut due = self.log.next_expiry(age, &epoch::pin()).min(last + idle);
-        if let Some(after) = config.evict_ticks
-            && self.subscriber_count() > 0
-        {
-            // Relaxed: the clock's own. One tick is added below.
-            let looked = self.looked.load(Ordering::Relaxed);
-            let left = after.saturating_sub(ticks_since(looked, now));
-            due = due.min((now + left).saturating_sub(1));
-        }
+        // One tick is added below.
+        due = due.min(look.unwrap_or(u64::MAX) - 1);
         due = due.min(controls.unwrap_or(u64::MAX));
         if due < now {
             return Again::Soon;
         }
         Again::At(due + 1)
+    }
+
+    /// When the clock is to look for readers that stand still.
+    fn look_due(&self, now: u64) -> Option<u64> {
+        let after = self
+            .config()
+            .evict_ticks
+            .filter(|_| self.subscriber_count() > 0)?;
+        // Relaxed: the clock's own.
+        let since = ticks_since(self.looked.load(Ordering::Relaxed), now);
+        Some((now + after.saturating_sub(since)).max(now + 1))
     }
 
     /// Drops what is too old, and the whole chain of an idle log. Tells for how long the topic was quiet.

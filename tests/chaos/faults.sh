@@ -500,6 +500,18 @@ src/drain.rs
 - cut: usize::try_from(left).unwrap_or(0),
 + cut: usize::try_from(left / 2).unwrap_or(0),
 E
+fault drain-silent 'who is left at the deadline of a drain is not told' limits <<'E'
+src/drain.rs
+- if left > 0 {
++ if left > 1_000_000 {
+E
+fault closed-soon 'a closed log is given back at once' limits <<'E'
+src/topic/visit.rs
+- if quiet > age {
+-     self.log.release(end, &guard);
++ if quiet > age || self.log.is_closed() {
++     self.log.release(end, &guard);
+E
 fault memory-over 'the limit is some events higher than is said' limits <<'E'
 src/memory.rs
 - used + bytes as u64 > self.limits.hard

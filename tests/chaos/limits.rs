@@ -536,6 +536,10 @@ impl World {
             if let Some(report) = report {
                 assert_eq!(report.subscriptions, there, "those that there were");
                 assert_eq!(report.cut, left, "those that were cut");
+                for reader in self.readers.iter_mut().filter(|it| !it.is_out()) {
+                    let told = (&mut reader.is_evicted).now_or_never();
+                    assert_eq!(told, Some(true), "{} was left, and not told", reader.name);
+                }
                 break;
             }
             for index in (0..self.readers.len()).rev() {
