@@ -379,6 +379,13 @@ E
 
 # What the hub bounds, and what readers choose: the second world.
 
+fault closed-soon 'a closed log is given back at once' <<'E'
+src/topic/visit.rs
+- if quiet > age {
+-     self.log.release(end, &guard);
++ if quiet > age || self.log.is_closed() {
++     self.log.release(end, &guard);
+E
 fault stalled-early 'a reader is given up in half of the time' limits <<'E'
 src/topic/visit.rs
 - if since < after {
@@ -504,13 +511,6 @@ fault drain-silent 'who is left at the deadline of a drain is not told' limits <
 src/drain.rs
 - if left > 0 {
 + if left > 1_000_000 {
-E
-fault closed-soon 'a closed log is given back at once' limits <<'E'
-src/topic/visit.rs
-- if quiet > age {
--     self.log.release(end, &guard);
-+ if quiet > age || self.log.is_closed() {
-+     self.log.release(end, &guard);
 E
 fault memory-over 'the limit is some events higher than is said' limits <<'E'
 src/memory.rs
