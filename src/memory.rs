@@ -121,6 +121,7 @@ impl Account {
             .step_log2
             .store(u64::from(step.ilog2()), Ordering::Relaxed);
         account.used.store(0, Ordering::Relaxed);
+        account.outstanding.store(0, Ordering::Relaxed);
         Some((number, account))
     }
 

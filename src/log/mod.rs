@@ -591,7 +591,7 @@ impl Log {
         // has that behind it, though it reads no slot of this segment (N1 of `snapshot`).
         let _ = segment.reserved();
         let (bytes, has_controls) = segment.evict_bytes();
-        segment.note_retired();
+        segment.note_retired(bytes);
         // Relaxed: a count.
         self.bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
         if has_controls {

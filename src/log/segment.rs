@@ -459,27 +459,24 @@ impl<S: ?Sized> Segment<S> {
         allocated(size_of_val(self))
     }
 
-    /// Notes with who pays that the segment and its frames are on their way to be freed, once it was evicted.
-    pub(crate) fn note_retired(&self) {
+    /// Notes with who pays that the segment and its frames, of so many bytes when it was evicted, are on their way to be freed.
+    pub(crate) fn note_retired(&self, bytes: u64) {
         if let Some(payer) = self.paid.payer() {
-            payer.retire(self.retired_bytes());
+            payer.retire(self.retired_bytes(bytes));
         }
     }
 
-    /// The same at any time after the eviction.
-    fn retired_bytes(&self) -> u64 {
+    /// What an evicted segment takes with frames of so many bytes.
+    fn retired_bytes(&self, bytes: u64) -> u64 {
         // Relaxed: it does not change any more.
-        let (seen, bytes) = (
-            self.reserved.load(Ordering::Relaxed),
-            self.bytes.load(Ordering::Relaxed),
-        );
+        let seen = self.reserved.load(Ordering::Relaxed);
         let reserved = if seen & SEALED != 0 {
             seen >> FROZEN_SHIFT & FROZEN_MASK
         } else {
             (seen & COUNT_MASK).min(u64::from(self.len))
         };
         #[expect(clippy::cast_possible_truncation, reason = "64 at most")]
-        let frames = Frame::whole_bytes_of(reserved as usize, bytes & !(EVICTED | CONTROL));
+        let frames = Frame::whole_bytes_of(reserved as usize, bytes);
         frames + self.allocated() as u64
     }
 }
@@ -488,9 +485,10 @@ impl<S: ?Sized> Drop for Segment<S> {
     #[inline]
     fn drop(&mut self) {
         if let Some(payer) = self.paid.payer() {
-            // Relaxed: whoever drops has all that was done with it before it.
-            if self.bytes.load(Ordering::Relaxed) & EVICTED != 0 {
-                payer.free(self.retired_bytes());
+            // Relaxed: whoever drops has all that was done with it before it. What came late was taken off again.
+            let bytes = self.bytes.load(Ordering::Relaxed);
+            if bytes & EVICTED != 0 {
+                payer.free(self.retired_bytes(bytes & !(EVICTED | CONTROL)));
             }
             let bytes = self.allocated();
             self.paid.give_back(bytes);

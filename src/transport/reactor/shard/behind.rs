@@ -122,10 +122,13 @@ impl<S: Socket> Shard<S> {
         };
         behind.queued = false;
         let mut chosen = None;
-        if behind.end.is_none() {
+        // Also of one whose socket is never seen with room for all.
+        if behind.end.is_none() && !behind.ends_at_goal() {
+            let leaving = behind.leaving.is_some();
             chosen = behind.streams.iter().position(|stream| {
                 let crowd = crowds.get(stream.topic as usize);
-                crowd.is_some_and(|(_, crowd)| stream.has_more(crowd.feed.offset()))
+                let has_more = crowd.is_some_and(|(_, crowd)| stream.has_more(crowd.feed.offset()));
+                has_more && !(leaving && stream.is_at_goal())
             });
         }
         let next = chosen.and_then(|at| {
@@ -216,11 +219,13 @@ impl<S: Socket> Shard<S> {
                 continue;
             };
             let (own, feed) = (stream.position.offset(), crowd.feed.offset());
-            if stream.has_more(feed) {
+            if leaving && stream.is_at_goal() {
+                // It has its share, and the others have not.
+            } else if stream.has_more(feed) {
                 more = true;
             } else if own > feed {
                 waits = Some((stream.topic, own));
-            } else if leaving && !stream.is_at_goal() && !crowd.feed.is_ended() {
+            } else if leaving && !crowd.feed.is_ended() {
                 waits = Some((stream.topic, stream.goal));
             } else {
                 if stream.own.take().is_some() {

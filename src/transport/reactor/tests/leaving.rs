@@ -152,6 +152,45 @@ fn one_that_is_behind_gets_what_there_is_and_leaves() {
     }
 }
 
+/// A client that reads more slowly than its topics go on: it never has all, and its socket is always full.
+#[test]
+fn a_slow_client_of_busy_topics_leaves_at_its_goal() {
+    let hub = Hub::new();
+    let mut rig = Rig::new();
+    let mut topics = [Busy::of(&hub, "a"), Busy::of(&hub, "b")];
+    for keys in [&["a"][..], &["a", "b"]] {
+        let sim = crowd(&mut rig, &hub, keys, 1).remove(0);
+        rig.settle();
+        sim.wire().room = 10;
+        let mut turn = |rig: &mut Rig| {
+            for topic in &mut topics {
+                topic.turn(rig);
+            }
+        };
+        (0..20).for_each(|_| turn(&mut rig));
+        let received = sim.wire().received.len();
+        let key = rig.keys.last().unwrap().1;
+        rig.shard.ask_to_leave(key, EndReason::Aged);
+        for _ in 0..2_000 {
+            turn(&mut rig);
+            let mut wire = sim.wire();
+            wire.room = 9;
+            drop(wire);
+            rig.writable(&sim);
+            rig.turn();
+        }
+        assert_eq!(gone(&mut rig, EndReason::Aged).len(), 1, "{keys:?}");
+        assert!(told(&sim, EndReason::Aged));
+        // Twenty events of each, and not one turn's more.
+        let text = String::from_utf8(sim.wire().received.clone()).unwrap();
+        let events = text.matches("data: ").count();
+        assert!(
+            (20 * keys.len()..24 * keys.len()).contains(&events),
+            "{events} {received}"
+        );
+    }
+}
+
 /// Those that fall behind, or come, when the others were asked.
 #[test]
 fn one_that_falls_behind_late_leaves_too() {
