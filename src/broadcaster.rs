@@ -532,7 +532,6 @@ pub struct BroadcasterStats {
     pub replaced: u64,
     /// Connections that were [unregistered](Broadcaster::unregister).
     pub unregistered: u64,
-    /// Connections that stood still and were [given up](crate::HubBuilder::evict_after), or were left at the deadline of a
-    /// [drain](Hub::drain).
+    /// Connections that stood still and were [given up](crate::HubBuilder::evict_after), by a hub that does so.
     pub evicted: u64,
 }

@@ -18,12 +18,16 @@ use crate::clock::Job;
 use crate::error::random_below;
 use crate::observe;
 use crate::subscribers::{Asked, Place};
+use crate::sync::epoch;
 use crate::sync::{Arc, HostArc, Mutex, MutexGuard, PoisonError};
 use crate::topic::{Shared, TopicCore};
 use crate::unwind::FirstPanic;
 
 /// Of the time, so much is for asking; the rest is for those who were asked last to write what is left.
 const ASKING: (u64, u64) = (4, 5);
+
+/// Ticks after the deadline in which readers that were woken by the close read what is left.
+const GRACE: u64 = 2;
 
 /// What stands for the whole where a part is told.
 pub(crate) const WHOLE: u32 = 1 << 16;
@@ -123,8 +127,8 @@ struct Walk<H: Drained> {
     readers: Option<u64>,
     /// Of these, asked so far.
     asked: u64,
-    /// Whether it was told how it went.
-    told: bool,
+    /// The tick at which those that have not read to the end are told of, once the hub is closed and it was told how it went.
+    ends: Option<u64>,
     /// Those that there were.
     all: Vec<Arc<TopicCore>>,
     /// Topics whose subscribers are still to be asked, and where in the first of them it goes on.
@@ -153,7 +157,7 @@ pub(crate) fn begin<H: Drained + 'static>(
         subscriptions,
         readers: None,
         asked: 0,
-        told: false,
+        ends: None,
         topics,
         place: Place::default(),
     };
@@ -164,30 +168,43 @@ impl<H: Drained> Walk<H> {
     /// One tick of it. `false`: it is done.
     fn step(&mut self, now: u64) -> bool {
         let left = self.shared.subscribers.sum();
-        if left > 0 && now < self.until {
-            self.ask(now);
-            return true;
+        match self.ends {
+            None if left > 0 && now < self.until => self.ask(now),
+            None => {
+                self.ends = Some(now.saturating_add(GRACE));
+                self.end(left);
+            }
+            Some(ends) if now >= ends => {
+                self.give_up();
+                return false;
+            }
+            Some(_) => {}
         }
-        self.end(left);
-        false
+        left > 0
     }
 
     /// The end of it, whoever is left.
     fn end(&mut self, left: u64) {
-        self.told = true;
         let mut panics = FirstPanic::default();
         panics.run(|| self.hub.close());
-        if left > 0 {
-            // Whoever cannot notice the close, for nobody polls it.
-            panics.run(|| self.shared.evictions.give_up_all());
-        }
         let report = DrainReport {
             subscriptions: self.subscriptions,
             cut: usize::try_from(left).unwrap_or(0),
             took: self.begin.elapsed(),
         };
         panics.run(|| observe::drained(&report));
-        self.outcome.tell(report);
+        panics.run(|| self.outcome.tell(report));
+    }
+
+    /// Tells of those who cannot notice the close, for nobody polls them.
+    fn give_up(&self) {
+        let told = &self.shared.evictions;
+        for topic in &self.all {
+            let end = topic.log.end(&epoch::pin());
+            FirstPanic::default().run(|| told.give_up(topic, end));
+        }
+        let known = self.all.iter().map(|topic| topic.address()).collect();
+        FirstPanic::default().run(|| told.give_up_elsewhere(&known));
     }
 
     /// Asks so many that their part of all is the part of the time that is over.
@@ -246,8 +263,9 @@ impl<H: Drained> Walk<H> {
 /// What goes away before its end, by a panic of somebody's code, ends at once: nobody is to wait for it for ever.
 impl<H: Drained> Drop for Walk<H> {
     fn drop(&mut self) {
-        if !self.told {
+        if self.ends.is_none() {
             self.end(self.shared.subscribers.sum());
+            self.give_up();
         }
     }
 }

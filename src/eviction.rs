@@ -17,7 +17,7 @@
 //! **Progress.** Readers load one byte of their own. The rest is the clock's.
 
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -234,18 +234,46 @@ impl Evictions {
         tag.decide(false);
     }
 
-    /// Says of all that are tagged and there that they were given up: their hub is at its end.
+    /// Says of those readers of a topic that have not read all below `end`, and are not about to, that they were given up: their
+    /// hub is at its end.
     ///
     /// # Panics
     ///
     /// If a waker panics: after all others were woken.
-    pub(crate) fn give_up_all(&self) {
+    pub(crate) fn give_up(&self, topic: &TopicCore, end: u64) {
+        let mut left = Vec::new();
+        topic.subscribers.survey(|seat, parked, passed| {
+            if !parked && passed < end {
+                left.push(seat);
+            }
+        });
+        let mut panics = FirstPanic::default();
+        for seat in left {
+            // V3
+            let tag = self
+                .shard(topic.address())
+                .get(&(topic.address(), seat))
+                .cloned();
+            if let Some(tag) = tag {
+                panics.run(|| tag.decide(true));
+            }
+        }
+        panics.resume();
+    }
+
+    /// The same of all readers of topics that are none of `known`: these were closed before, and somebody has them still.
+    ///
+    /// # Panics
+    ///
+    /// As `give_up`.
+    pub(crate) fn give_up_elsewhere(&self, known: &HashSet<usize>) {
         let mut panics = FirstPanic::default();
         for shard in &self.tags {
             // V3
             let all: Vec<_> = {
                 let tags = shard.lock().unwrap_or_else(PoisonError::into_inner);
-                tags.values().cloned().collect()
+                let elsewhere = tags.iter().filter(|((topic, _), _)| !known.contains(topic));
+                elsewhere.map(|(_, tag)| HostArc::clone(tag)).collect()
             };
             for tag in all {
                 panics.run(|| tag.decide(true));
@@ -336,8 +364,8 @@ impl fmt::Debug for Evictions {
     }
 }
 
-/// Resolves when a subscription is evicted, or is left at the deadline of a [drain](crate::Hub::drain): so that the host closes a
-/// socket whose stalled body is never polled again. Made by [`Subscription::evicted`](crate::Subscription::evicted).
+/// Resolves when a subscription is evicted, or has not read to the end right after the deadline of a [drain](crate::Hub::drain): so that
+/// the host closes a socket whose stalled body is never polled again. Made by [`Subscription::evicted`](crate::Subscription::evicted).
 ///
 /// `true` if it was, `false` if the subscription went before that. It does not keep the subscription.
 ///

@@ -617,7 +617,7 @@ impl<K: Eq + Hash + Clone + Send + Sync + 'static> Hub<K> {
     /// after the other, spread over four fifths of `within`: each reads what is there and ends, with
     /// [`EndReason::Drained`](crate::EndReason::Drained). An SSE client is told to come back after 1 to 5 s, by chance. What is left at the deadline
     /// is cut: the hub is closed, readers end when they have read to its end, and [`Subscription::evicted`] resolves for those
-    /// that do not read. `within` is at most a day. With axum, whose graceful shutdown waits for streams, drain the hub when the
+    /// that have not done so two ticks of the hub's clock later (250 ms or less each). `within` is at most a day. With axum, whose graceful shutdown waits for streams, drain the hub when the
     /// signal comes; a stream whose client does not read ends only if you close its socket (example `stalled`).
     ///
     /// It is under way at once. `None` if it was before.
@@ -853,6 +853,7 @@ impl<K: Eq + Hash> Inner<K> {
         for topic in self.registry.topics() {
             panics.run(|| {
                 topic.close();
+                TopicCore::watch_closed(&topic);
                 topic.offer_to_go();
             });
         }

@@ -121,7 +121,6 @@ impl Account {
             .step_log2
             .store(u64::from(step.ilog2()), Ordering::Relaxed);
         account.used.store(0, Ordering::Relaxed);
-        account.outstanding.store(0, Ordering::Relaxed);
         Some((number, account))
     }
 
@@ -345,18 +344,30 @@ impl Memory {
     /// Keeps a topic in view that was closed: it is in no map any more.
     pub(crate) fn keep_in_view(&self, topic: &Arc<TopicCore>) {
         let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that have gone need no place.
+        // Those that have gone need no place: a weak one keeps that of its topic.
         if closed.len() == closed.capacity() {
-            closed.retain(|topic| topic.strong_count() > 0);
+            Self::forget_gone(&mut closed);
         }
         closed.push(downgrade(topic));
+    }
+
+    fn forget_gone(closed: &mut Vec<Weak<TopicCore>>) {
+        closed.retain(|topic| topic.strong_count() > 0);
+        closed.shrink_to(2 * closed.len());
     }
 
     /// The topics whose logs may hold something.
     fn all_topics(&self) -> Vec<Arc<TopicCore>> {
         let mut topics = self.topics.get().map(|topics| topics()).unwrap_or_default();
-        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
-        topics.extend(closed.iter().filter_map(Weak::upgrade));
+        let mut closed: Vec<_> = {
+            let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+            Self::forget_gone(&mut closed);
+            closed.iter().filter_map(Weak::upgrade).collect()
+        };
+        // Two may have closed one at the same time.
+        closed.sort_unstable_by_key(|topic| topic.address());
+        closed.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        topics.append(&mut closed);
         topics
     }
 

@@ -145,6 +145,28 @@ async fn one_whose_channel_stays_full_is_given_up() {
     assert_eq!(next(&mut receiver).await, None);
 }
 
+/// At the deadline of a drain one that is not read ends too, also in a hub that gives nobody up.
+#[tokio::test]
+async fn one_whose_channel_stays_full_ends_with_a_drain() {
+    let broadcaster = AgUiBroadcaster::new();
+    let (mut guard, mut receiver) = registered(&broadcaster, 1);
+    for step in ["a", "b", "c"] {
+        let event = Event::step_started(step);
+        broadcaster
+            .broadcast(&ann(), &event)
+            .map(drop)
+            .expect("open");
+    }
+    until(|| receiver.len() == 1).await;
+    let drain = broadcaster.hub().drain(Duration::from_millis(300));
+    let report = drain.expect("the first one").await;
+    assert_eq!(report.cut, 1);
+    let ended = timeout(SOON, guard.ended()).await;
+    assert_eq!(ended, Ok(EndReason::Drained));
+    assert_eq!(broadcaster.total_connections(), 0);
+    assert!(next(&mut receiver).await.is_some());
+}
+
 #[tokio::test]
 async fn axum_events_carry_name_id_and_data() {
     let hub = fanfare::Hub::builder().build_keyed().expect("valid");

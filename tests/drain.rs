@@ -337,8 +337,28 @@ fn who_is_left_is_given_up() {
     assert!(left.as_mut().now_or_never().is_none());
     hub.go_on(1);
     assert_eq!(block_on(drain).cut, 1);
+    // It was woken, and has a moment to read.
+    assert!(left.as_mut().now_or_never().is_none());
+    hub.go_on(2);
     assert_eq!((left.now_or_never(), block_on(gone)), (Some(true), false));
     drop(still);
+}
+
+/// Whoever is behind at the deadline, and reads, is not taken for one that does not.
+#[test]
+fn who_reads_to_the_end_is_not_given_up() {
+    let hub = hub();
+    let mut behind = hub.subscribe("a").unwrap();
+    let evicted = behind.evicted();
+    publish(&hub, "a");
+    let drain = hub.drain(WITHIN).unwrap();
+    go_on_for(&hub, WITHIN);
+    assert_eq!(block_on(drain).cut, 1);
+    hub.go_on(1);
+    assert!(reads(&mut behind, Waker::noop()));
+    hub.go_on(5);
+    drop(behind);
+    assert!(!block_on(evicted));
 }
 
 /// Drops a subscription when it is woken.
@@ -369,6 +389,7 @@ fn who_is_given_up_may_go_at_once() {
     let drain = hub.drain(WITHIN).unwrap();
     go_on_for(&hub, WITHIN);
     assert_eq!(block_on(drain).cut, 50);
+    hub.go_on(2);
     assert_eq!(hub.subscribers(), 0);
 }
 

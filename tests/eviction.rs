@@ -373,6 +373,26 @@ fn who_lost_all_is_given_up() {
     hub.go_on(ticks(7 * second));
     assert_eq!((hub.stats().evicted, hub.subscribers()), (1, 0));
     assert!(is_over(&mut still));
+    // One that was closed, too.
+    let run = hub.topic("run").unwrap();
+    let still = run.subscribe().unwrap();
+    let _ = run.publish(Event::text("x")).unwrap();
+    run.close();
+    drop(run);
+    hub.go_on(ticks(2 * T + 2 * second));
+    assert_eq!((hub.stats().evicted, hub.subscribers()), (2, 0));
+    drop(still);
+    // And one that was closed when its log was gone.
+    let run = hub.topic("run").unwrap();
+    let still = run.subscribe().unwrap();
+    let _ = run.publish(Event::text("x")).unwrap();
+    hub.go_on(ticks(3 * T));
+    assert_eq!(hub.stats().evicted, 2, "the topic does not move on");
+    run.close();
+    drop(run);
+    hub.go_on(ticks(2 * T + 2 * second));
+    assert_eq!((hub.stats().evicted, hub.subscribers()), (3, 0));
+    drop(still);
 }
 
 /// The place of its topic too, though the body keeps the topic itself.

@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use super::Subscription;
-use crate::ending::OwnSeat;
+use crate::ending::{EndReason, OwnSeat};
 use crate::interest::Watcher;
+use crate::position::State;
 use crate::sync::HostArc;
 
 impl Subscription {
@@ -22,12 +23,11 @@ impl Subscription {
     /// publishers: it waits at what [`waits_apart`](Self::waits_apart) gave.
     pub(crate) async fn ended(&mut self, apart: &Watcher) {
         let handle = self.end_handle();
-        let mut evicted = self.watched.then(|| self.evicted());
+        let mut evicted = self.evicted();
         poll_fn(|cx| {
             // First: whoever ends it later wakes this.
             apart.park(Some(cx.waker().clone()));
-            let evicted = evicted.as_mut();
-            let given_up = evicted.is_some_and(|it| Pin::new(it).poll(cx).is_ready());
+            let given_up = Pin::new(&mut evicted).poll(cx).is_ready();
             if given_up || handle.reason().is_some() {
                 Poll::Ready(())
             } else {
@@ -37,5 +37,10 @@ impl Subscription {
         .await;
         apart.park(None);
         self.see_ends();
+        if !self.position.state.is_ended() {
+            // At the deadline of a drain.
+            let asked = self.topic.subscribers.asked(&self.seat);
+            self.position.state = State::Ended(asked.unwrap_or(EndReason::Drained));
+        }
     }
 }

@@ -222,6 +222,10 @@ impl Subscription {
             let drain = shared.is_draining().then_some(1);
             let look_after = [evict, beat, drain].into_iter().flatten().min();
             choice.wait(&shared.clock, look_after, cx.waker());
+            if drain.is_none() && shared.is_draining() {
+                // It began before there was an alarm that it could ring.
+                choice.wait(&shared.clock, Some(1), cx.waker());
+            }
         }
         waits
     }

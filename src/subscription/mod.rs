@@ -399,6 +399,8 @@ impl Subscription {
         };
         if crossed {
             self.passed_segment(guard);
+        } else if matches!(found, Found::Ended) {
+            self.note_passed();
         }
         if matches!(found, Found::Lagged(_)) {
             self.after_lag(from, guard);
@@ -533,6 +535,9 @@ impl Subscription {
         };
         if found == Ahead::Nothing && self.leaves() {
             return Ahead::Closed;
+        }
+        if found == Ahead::Closed {
+            self.note_passed();
         }
         found
     }

@@ -319,6 +319,14 @@ impl TopicCore {
         // T4: whoever found it closed may have been here first.
         this.home.closing(this);
         this.tell_closed();
+        Self::watch_closed(this);
+    }
+
+    /// Has the clock look for those who do not read up to the end.
+    pub(crate) fn watch_closed(this: &Arc<Self>) {
+        if this.config().evict_ticks.is_some() && this.subscriber_count() > 0 {
+            schedule(this);
+        }
     }
 
     fn close_log(&self) {

@@ -144,7 +144,7 @@ impl TopicCore {
             // The events are gone, perhaps for memory was short. Who has not read them stands still all the same.
             // Relaxed: the clock's own.
             let since = ticks_since(self.looked.load(Ordering::Relaxed), now);
-            let moved = now.saturating_sub(last) <= since;
+            let moved = now.saturating_sub(last) <= since || self.log.is_closed();
             let due = controls.into_iter().chain(look.filter(|_| moved)).min();
             return due.map_or(Again::Never, Again::At);
         }

@@ -543,6 +543,12 @@ impl Reader {
         );
     }
 
+    /// Whether it has not come to the end: what it does not want may have been stepped over already.
+    pub(crate) fn has_more(&self, topic: &Topic) -> bool {
+        let real = self.real.as_ref();
+        real.is_some_and(|real| real.position().offset() + 1 < topic.end())
+    }
+
     /// Between two calls.
     pub(crate) fn check_place(&self, topic: &Topic) {
         let Some(real) = &self.real else {

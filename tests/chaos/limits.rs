@@ -536,10 +536,6 @@ impl World {
             if let Some(report) = report {
                 assert_eq!(report.subscriptions, there, "those that there were");
                 assert_eq!(report.cut, left, "those that were cut");
-                for reader in self.readers.iter_mut().filter(|it| !it.is_out()) {
-                    let told = (&mut reader.is_evicted).now_or_never();
-                    assert_eq!(told, Some(true), "{} was left, and not told", reader.name);
-                }
                 break;
             }
             for index in (0..self.readers.len()).rev() {
@@ -554,6 +550,20 @@ impl World {
             topic.closed = true;
         }
         self.drained = true;
+        // Who reads now has a moment for it.
+        for index in (0..self.readers.len()).rev() {
+            if !self.readers[index].is_stalled {
+                self.read(index, usize::MAX);
+            }
+        }
+        self.go_on(3);
+        let topics = &self.topics;
+        for reader in self.readers.iter_mut().filter(|it| !it.is_out()) {
+            if reader.has_more(&topics[reader.topic]) {
+                let told = (&mut reader.is_evicted).now_or_never();
+                assert_eq!(told, Some(true), "{} was left, and not told", reader.name);
+            }
+        }
     }
 
     fn check(&self) {

@@ -43,7 +43,7 @@ impl<S: Socket> Shard<S> {
         }
     }
 
-    /// Asks those that are behind too, of all topics of the hub at once: nothing else comes to them.
+    /// Asks those that are behind too, of all topics of the hub at once: nothing else comes to them. Once for a drain.
     fn see_off_behind(&mut self, topic: u32) {
         let Some(crowd) = self.crowd(topic).filter(|crowd| !crowd.asked_behind) else {
             return;
@@ -125,7 +125,8 @@ impl<S: Socket> Shard<S> {
             }
         }
         if in_sync {
-            self.resume(key);
+            // With the others that can go on (S1).
+            self.writable(key);
         }
     }
 }
