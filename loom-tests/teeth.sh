@@ -562,8 +562,8 @@ weaken end-no-acquire 'P3: `take_one`, AcqRel → Release' end_vs_park <<'E'
 subscribers/chunk.rs :: s/(let armed = self\.armed\.fetch_and\(!bit, Ordering::)AcqRel/$1Release/
 E
 weaken end-no-second-look 'no look at the reason after parking' end_vs_park <<'E'
-subscription/mod.rs :: s/(fn look_at_more\(&mut self, guard: &Guard\) -> Option<Found> \{\s*)self\.see_ends\(\);/$1/
-subscription/mod.rs :: s/(let mut found = self\.look\(&guard\);)/self.see_ends(); $1/
+subscription/mod.rs :: s/(fn look_at_more\(&mut self, guard: &Guard\) -> Option<Found> \{\s*)self\.see_ends\(guard\);/$1/
+subscription/mod.rs :: s/(let mut found = self\.look\(&guard\);)/self.see_ends(&guard); $1/
 E
 weaken end-no-watcher 'R1: who waits for the clock is not reached' end_vs_park <<'E'
 ending.rs :: s/panics\.run\(\|\| watcher\.wake\(\)\);//
@@ -583,13 +583,29 @@ blunt end-reason-load-relaxed 'E-b: the reason read Relaxed' \
 ending.rs :: s/(self\.0\.reason\.load\(Ordering::)Acquire/$1Relaxed/
 E
 weaken stall-leave-blind 'V1: a drop that looks at its standing and then clears it' stall_vs_leave <<'E'
-subscribers/waiter.rs :: s/self\.standing\.swap\(0, Ordering::Relaxed\) & EVICTED != 0/{ let seen = self.standing.load(Ordering::Relaxed); self.standing.store(0, Ordering::Relaxed); seen \& EVICTED != 0 }/
+subscribers/waiter.rs :: s/self\.standing\.fetch_and\(EVICTED, Ordering::Relaxed\) & EVICTED != 0/{ let seen = self.standing.load(Ordering::Relaxed); self.standing.store(seen \& EVICTED, Ordering::Relaxed); seen \& EVICTED != 0 }/
 E
 weaken stall-evict-blind 'V1: the clock looks at a standing and then sets it' stall_vs_leave <<'E'
 subscribers/waiter.rs :: s/self\.standing\s*\.compare_exchange\(seen, next, Ordering::Relaxed, Ordering::Relaxed\)\s*\.is_ok\(\)/{ self.standing.store(next, Ordering::Relaxed); seen != 0 }/
 E
 weaken stall-anybody 'V2: the clock gives up whoever is watched' stall_vs_leave <<'E'
 subscribers/waiter.rs :: s/standing & \(WATCHED \| SUSPECT \| EVICTED\) == WATCHED \| SUSPECT/standing \& WATCHED != 0/
+E
+weaken vacate-at-once 'W4: the place of one who was given up is left while it may be at it' stall_vs_leave <<'E'
+topic/visit.rs :: s/if vacant\.load\(Ordering::Acquire\)/if vacant.load(Ordering::Acquire) || true/
+E
+weaken vacate-relaxed 'V5: the word that no pin is held is read Relaxed' stall_vs_leave <<'E'
+topic/visit.rs :: s/if vacant\.load\(Ordering::Acquire\)/if vacant.load(Ordering::Relaxed)/
+E
+weaken vacate-same-generation 'W4: the place that is left is of the same generation' stall_vs_leave <<'E'
+subscribers/waiter.rs :: s/self\.generation\.store\(next, Ordering::Relaxed\);/let _ = next;/
+E
+weaken vacate-twice 'W4: an owner that finds itself given up leaves its place, too' stall_vs_leave <<'E'
+subscribers/mod.rs :: s/true if self\.generation < u16::MAX => Standing::Lost/true if self.generation == u16::MAX => Standing::Lost/
+E
+blunt vacate-no-wake 'a waker that is in the place of one who was given up is dropped' \
+    'who parks has taken its suspicion back; only a load older than the clock'"'"'s look before, by evict_after at least, could miss it' <<'E'
+topic/visit.rs :: s/waker\.wake\(\);/drop(waker);/
 E
 weaken drain-no-rmw 'D1: asks without an RMW of `armed` when nobody is parked' drain_vs_park <<'E'
 subscribers/chunk.rs :: s/if asked != 0 \{/if asked \& self.armed.load(Ordering::Acquire) != 0 {/

@@ -13,6 +13,9 @@
 //! * V2: only the clock suspects and evicts, and only who is suspected already. Whoever takes the place of one that left is
 //!   not suspected, so it is never taken for it.
 //! * V3: no lock is held while a waker, the callback, or a key's clone or drop runs.
+//! * V4: a tag is in `Tags` while its subscription has its seat; it leaves under the lock under which the seat is evicted.
+//! * V5: the place of who was given up is left by the clock, when the collector has said that no pin of before is held. What was done
+//!   under those pins is done by then: Release by who says so, Acquire by the clock (model `stall_vs_park`).
 //!
 //! **Progress.** Readers load one byte of their own. The rest is the clock's.
 
@@ -169,9 +172,16 @@ impl Tag {
         drop(old);
     }
 
-    /// Has something done when its subscription is evicted.
+    /// Has something done when its subscription is evicted, or now if it was.
     pub(crate) fn set_then(&self, then: Then) {
-        let old = lock(&self.state).then.replace(then);
+        let mut state = lock(&self.state);
+        if state.evicted == Some(true) {
+            drop(state);
+            then.0();
+            return;
+        }
+        let old = state.then.replace(then);
+        drop(state);
         drop(old);
     }
 
@@ -213,11 +223,22 @@ impl Evictions {
         tags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tags the subscription at a seat.
-    pub(crate) fn tag(&self, topic: usize, seat: SeatId) -> HostArc<Tag> {
+    /// Tags the subscription at a seat. `has_seat` tells whether it has not been evicted.
+    pub(crate) fn tag(
+        &self,
+        topic: usize,
+        seat: SeatId,
+        has_seat: impl FnOnce() -> bool,
+    ) -> HostArc<Tag> {
         let tag = HostArc::<Tag>::default();
-        self.shard(topic)
-            .insert((topic, seat), HostArc::clone(&tag));
+        let mut tags = self.shard(topic);
+        if has_seat() {
+            tags.insert((topic, seat), HostArc::clone(&tag));
+            drop(tags);
+        } else {
+            drop(tags);
+            tag.decide(true);
+        }
         tag
     }
 
@@ -227,11 +248,12 @@ impl Evictions {
         tag?.label()
     }
 
-    /// The tagged subscription gives up its seat. What it had on it says that it was not evicted, if that is open still.
-    pub(crate) fn untag(&self, topic: usize, seat: SeatId, tag: &Tag) {
-        let removed = self.shard(topic).remove(&(topic, seat));
+    /// The tagged subscription gives up its seat, or has lost it already: `seat` is what it has now. What it had on it says
+    /// whether it was evicted, if that is open still.
+    pub(crate) fn untag(&self, topic: usize, seat: Option<SeatId>, tag: &Tag) {
+        let removed = seat.and_then(|seat| self.shard(topic).remove(&(topic, seat)));
         drop(removed);
-        tag.decide(false);
+        tag.decide(seat.is_none());
     }
 
     /// Says of those readers of a topic that have not read all below `end`, and are not about to, that they were given up: their
@@ -304,9 +326,9 @@ impl Evictions {
     /// Gives up the owner of a waiter, if it is suspected still, and takes its tag. Under one lock: whoever is tagged
     /// gives its tag back before its seat, so the tag is that of the one who was given up.
     pub(crate) fn evict(&self, topic: usize, seat: SeatId, waiter: &Waiter) -> Option<GivenUp> {
-        let tags = self.shard(topic);
+        let mut tags = self.shard(topic);
         let evicted = waiter.evict();
-        evicted.then(|| GivenUp(tags.get(&(topic, seat)).cloned()))
+        evicted.then(|| GivenUp(tags.remove(&(topic, seat))))
     }
 
     /// Tells of a reader that it was given up: how far it had read, and what there was.

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::block_on;
-use fanfare::{Event, Frame, Hub, HubBuilder, Item, Lag, Subscription};
+use fanfare::{EndReason, Event, Frame, Hub, HubBuilder, Item, Lag, Subscription};
 
 /// `full` events, or few under miri, times the knob.
 fn sized(full: u64, under_miri: u64) -> u64 {
@@ -290,6 +290,89 @@ fn no_wake_is_lost() {
         }
     });
     assert_eq!(answers.into_inner(), 2 * rounds);
+}
+
+/// Readers are given up while they stand still, park, read on or go, and newcomers take their places. Nobody's events or wakes
+/// are another's, and each is counted out once.
+#[test]
+fn who_is_given_up_leaves_its_place() {
+    // Each round one more of a thread's readers stands still.
+    let rounds = sized(1_500, 12);
+    let hub = Hub::builder().evict_after(Duration::from_millis(10));
+    let hub = hub.build().unwrap();
+    let topic = hub.topic("a").unwrap();
+    let (done, silent) = (AtomicBool::new(false), AtomicBool::new(false));
+    let given_up = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            // Always at a place that may have been another's: a lost wake would end it.
+            while !done.load(Ordering::Relaxed) {
+                let mut subscription = hub.subscribe("a").unwrap();
+                let mut checker = Checker::new(&subscription);
+                if let Some(item) = block_on(subscription.recv()) {
+                    checker.item(item);
+                }
+            }
+        });
+        let readers = [(); READERS as usize].map(|()| {
+            scope.spawn(|| {
+                let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+                let mut readers = std::collections::VecDeque::new();
+                for round in 0..rounds {
+                    let before = hub.stats().evicted;
+                    let subscription = hub.subscribe("a").unwrap();
+                    let checker = Checker::new(&subscription);
+                    readers.push_back((subscription, checker));
+                    if readers.len() > 20 {
+                        let (mut oldest, mut checker) = readers.pop_front().unwrap();
+                        // Some notice, some go without.
+                        while round % 3 > 0 && oldest.end_reason().is_none() {
+                            match oldest.poll_recv(cx) {
+                                std::task::Poll::Ready(Some(item)) => checker.item(item),
+                                std::task::Poll::Ready(None) => {
+                                    assert_eq!(oldest.end_reason(), Some(EndReason::Evicted));
+                                    given_up.fetch_add(1, Ordering::Relaxed);
+                                }
+                                std::task::Poll::Pending => break,
+                            }
+                        }
+                    }
+                    let at = (round % 7) as usize % readers.len();
+                    let (reader, checker) = &mut readers[at];
+                    if round % 2 > 0
+                        && let std::task::Poll::Ready(Some(item)) = reader.poll_recv(cx)
+                    {
+                        checker.item(item);
+                    }
+                    // However fast the machine is, they stand still for long enough: the newest is not evicted yet.
+                    while round % 24 == 5 && hub.stats().evicted == before {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            })
+        });
+        scope.spawn(|| {
+            for number in 0.. {
+                let text = format!("0 {number}");
+                let _ = topic.publish(Event::text(&text)).unwrap();
+                if silent.load(Ordering::Relaxed) {
+                    break;
+                }
+                thread::yield_now();
+            }
+        });
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        waits.join().unwrap();
+        silent.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(hub.subscribers(), 0);
+    assert_eq!(topic.subscribers(), 0);
+    let evicted = hub.stats().evicted;
+    assert!(evicted >= given_up.into_inner());
+    assert!(evicted > 0, "nobody was given up");
 }
 
 /// Topics that live for an instant, on few keys and many threads.

@@ -18,6 +18,9 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 const RETIRED: u32 = 1 << 31;
 
+/// No place of any list.
+const NOWHERE: usize = usize::MAX;
+
 #[derive(Debug)]
 pub(crate) struct Group {
     index: usize,
@@ -50,7 +53,15 @@ const fn geometry(_: usize) -> (usize, usize) {
 impl Group {
     /// A group for the place `index`, with one ticket out: the maker's.
     pub(crate) fn with_ticket(index: usize) -> Self {
-        let (chunks, waiters) = geometry(index);
+        Self::of(index, geometry(index))
+    }
+
+    /// A group of one waiter, for no place, with its ticket out.
+    pub(crate) fn nowhere() -> Self {
+        Self::of(NOWHERE, (1, 1))
+    }
+
+    fn of(index: usize, (chunks, waiters): (usize, usize)) -> Self {
         let chunk = || Chunk::new((0..waiters).map(|_| Waiter::new()).collect::<Box<[_]>>());
         Self {
             index,
@@ -71,6 +82,10 @@ impl Group {
     /// The place in the list (G3).
     pub(crate) fn index(&self) -> usize {
         self.index
+    }
+
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.index == NOWHERE
     }
 
     pub(crate) fn has_room(&self) -> bool {

@@ -49,6 +49,8 @@
 
 mod chunk;
 mod group;
+#[cfg(all(test, feature = "_simulate", not(fanfare_loom)))]
+mod tests;
 mod waiter;
 
 use std::task::Waker;
@@ -58,6 +60,7 @@ use group::Group;
 pub(crate) use waiter::Waiter;
 
 use crate::ending::EndReason;
+use crate::sync::epoch::Guard;
 use crate::sync::{Arc, AtomicU64, CowCell, Ordering, fence};
 use crate::unwind::FirstPanic;
 
@@ -83,6 +86,23 @@ pub(crate) struct Seat {
     /// `None`: the topic's first waiter.
     group: Option<Arc<Group>>,
     number: u16,
+    /// That of the waiter, if its owner is watched: W4 of `waiter`.
+    generation: u16,
+}
+
+/// A waiter whose owner was given up: to be [left](Subscribers::vacate) when no pin of now is held any more.
+#[derive(Debug)]
+pub(crate) struct Vacated(Seat);
+
+/// What became of a waiter whose owner was watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is the owner's.
+    Owned,
+    /// The owner was given up, and has the waiter still.
+    Evicted,
+    /// The owner was given up, and the waiter is not its own any more.
+    Lost,
 }
 
 /// A chunk of a topic: that of the first waiter, or one of a group, by the group's place in the list, counted from 1.
@@ -136,6 +156,7 @@ impl Subscribers {
             return Seat {
                 group: None,
                 number: 0,
+                generation: 0,
             };
         }
         loop {
@@ -214,20 +235,14 @@ impl Subscribers {
 
     /// Gives the waiter back, and the waker that was in it: its drop is user code, which the caller runs last.
     #[must_use]
+    #[inline]
     pub(crate) fn leave(&self, seat: &Seat) -> Option<Waker> {
         let Some(group) = &seat.group else {
             return self.first.leave(0);
         };
         let (waker, retired) = group.leave(usize::from(seat.number));
         if retired {
-            self.list.rcu(|list| {
-                let mut list = List::clone(list?);
-                if let Some(place) = list.get_mut(group.index()) {
-                    *place = None;
-                }
-                while list.pop_if(|last| last.is_none()).is_some() {}
-                (!list.is_empty()).then(|| Arc::new(list))
-            });
+            self.remove(group);
         } else {
             let bit = top_bit(group.index());
             // Relaxed: a hint.
@@ -236,6 +251,22 @@ impl Subscribers {
             }
         }
         waker
+    }
+
+    /// Takes a group that is retired from the list.
+    #[cold]
+    fn remove(&self, group: &Group) {
+        if group.is_nowhere() {
+            return;
+        }
+        self.list.rcu(|list| {
+            let mut list = List::clone(list?);
+            if let Some(place) = list.get_mut(group.index()) {
+                *place = None;
+            }
+            while list.pop_if(|last| last.is_none()).is_some() {}
+            (!list.is_empty()).then(|| Arc::new(list))
+        });
     }
 
     /// Parks: after this, whoever publishes wakes `waker`, or the caller finds the frame in the log, or `waker` was woken.
@@ -424,19 +455,24 @@ impl Subscribers {
     }
 
     /// Has the clock watch whether the owner goes on.
-    pub(crate) fn watch(&self, seat: &Seat) {
-        self.with_waiter(seat, Waiter::watch);
+    pub(crate) fn watch(&self, seat: &mut Seat) {
+        seat.generation = self.with_waiter(seat, |waiter| {
+            // Nobody is given up who is not watched.
+            let generation = waiter.generation();
+            waiter.watch();
+            generation
+        });
     }
 
-    /// Takes that back. Tells whether the owner was evicted before.
-    pub(crate) fn unwatch(&self, seat: &Seat) -> bool {
-        self.with_waiter(seat, Waiter::unwatch)
+    /// Takes that back.
+    pub(crate) fn unwatch(&self, seat: &Seat, _: &Guard) -> Standing {
+        self.with_waiter(seat, |waiter| seat.standing(waiter, Waiter::unwatch))
     }
 
-    /// The owner goes on. Tells whether it was evicted.
+    /// The owner goes on.
     #[inline]
-    pub(crate) fn go_on(&self, seat: &Seat) -> bool {
-        self.with_waiter(seat, Waiter::go_on)
+    pub(crate) fn go_on(&self, seat: &Seat, _: &Guard) -> Standing {
+        self.with_waiter(seat, |waiter| seat.standing(waiter, Waiter::go_on))
     }
 
     /// Notes that the owner has read all below `offset`, and that is all there is. Tells whether it is asked to leave.
@@ -532,21 +568,46 @@ impl Subscribers {
         asked
     }
 
-    /// Looks for owners that do not go on with what is below `end`: see [`Chunk::suspect`].
-    pub(crate) fn suspect(&self, end: u64, mut f: impl FnMut(SeatId, &Waiter, u64)) {
+    /// Looks for owners that do not go on with what is below `end`: see [`Chunk::suspect`]. Those that `f` gave up lose their
+    /// waiters.
+    pub(crate) fn suspect(
+        &self,
+        end: u64,
+        mut f: impl FnMut(SeatId, &Waiter, u64) -> bool,
+    ) -> Vec<Vacated> {
+        let mut vacated = Vec::new();
+        let mut look = |group: Option<&Arc<Group>>, number: usize, waiter: &Waiter, passed: u64| {
+            let id = SeatId::new(group.map_or(0, |group| group.address()), number);
+            if f(id, waiter, passed) && waiter.next_generation() {
+                vacated.push(Vacated(Seat {
+                    group: group.cloned(),
+                    number: id.number,
+                    generation: 0,
+                }));
+            }
+        };
         self.first.suspect(end, |number, waiter, passed| {
-            f(SeatId::new(0, number), waiter, passed);
+            look(None, number, waiter, passed);
         });
         if let Some(list) = self.list.load_full() {
             for group in list.iter().flatten() {
                 for (at, chunk) in group.chunks() {
                     chunk.suspect(end, |number, waiter, passed| {
                         let number = at * chunk::CHUNK_WAITERS + number;
-                        f(SeatId::new(group.address(), number), waiter, passed);
+                        look(Some(group), number, waiter, passed);
                     });
                 }
             }
         }
+        vacated
+    }
+
+    /// Leaves a waiter in place of an owner that was given up. Tells the waker that was in it: the owner may be parked, and is to
+    /// learn of it.
+    #[must_use]
+    #[cold]
+    pub(crate) fn vacate(&self, vacated: &Vacated) -> Option<Waker> {
+        self.leave(&vacated.0)
     }
 
     /// Gives each reader to `f`: see [`Chunk::survey`]. Costs a look at each.
@@ -613,6 +674,26 @@ impl Seat {
         Self {
             group: Some(group),
             number,
+            generation: 0,
+        }
+    }
+
+    /// A waiter of its own, in no topic's list: of an owner that lost the one it had.
+    pub(crate) fn nowhere() -> Self {
+        Self::in_group(Arc::new(Group::nowhere()))
+    }
+
+    /// What `look` tells of the waiter's owner, if that is the one that has this seat. Under a pin: W4 of `waiter`.
+    #[inline]
+    fn standing(&self, waiter: &Waiter, look: impl FnOnce(&Waiter) -> bool) -> Standing {
+        if self.generation != waiter.generation() {
+            return Standing::Lost;
+        }
+        match look(waiter) {
+            false => Standing::Owned,
+            // The clock is about to make another generation of it, or cannot.
+            true if self.generation < u16::MAX => Standing::Lost,
+            true => Standing::Evicted,
         }
     }
 
@@ -628,6 +709,7 @@ impl Seat {
         Self {
             group: self.group.clone(),
             number: self.number,
+            generation: self.generation,
         }
     }
 }

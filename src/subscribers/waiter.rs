@@ -12,6 +12,9 @@
 //!   wakes itself.
 //! * W3: no user code runs inside the cell, nor between a taker's clearing of the bit and its word that it is out. What a
 //!   waker does in its clone, the owner lets it do as an owner; what it does in its drop, when the bit is set.
+//! * W4: whoever is given up loses the waiter. The clock makes another generation of it first, and leaves it once no pin of before is
+//!   held. The owner of a watched waiter touches it only under a pin under which it saw its own generation: so it is the
+//!   owner, or the clock in its place, never both, and never an owner of before.
 //!
 //! **Protocol.** *Lend*: put the waker in, say that it is lent; then the chunk sets the bit. *Take*: the chunk cleared the
 //! bit; move the waker out, say that the cell is the owner's again. *Reclaim*: the owner cleared its own bit; it says so too.
@@ -26,6 +29,7 @@
 //! | W-b | `take` | store of `lent` | Release | W-a | `waiter_cell` |
 //! | W-c | `lend`, `reclaim` | stores of `lent` | Relaxed | the RMWs of the bit: P2, P3 | — |
 //! | W-e | `standing` | RMWs, load | Relaxed | nothing: one byte decides (V1 of `eviction`) | — |
+//! | W-f | `generation` | store / load | Relaxed | the fences of `defer` and of the pin | `stall_vs_park` |
 //! | W-d | `passed` | store / load | Release / Acquire | each other: a segment passed is a segment read | — (the pin holds what is read) |
 //!
 //! **Progress.** Wait-free.
@@ -33,7 +37,9 @@
 use std::task::Waker;
 
 use crate::ending::EndReason;
-use crate::sync::{AtomicBool, AtomicU8, AtomicU64, HostAtomicU32, Ordering, ProtocolCell};
+use crate::sync::{
+    AtomicBool, AtomicU8, AtomicU16, AtomicU64, HostAtomicU32, Ordering, ProtocolCell,
+};
 
 /// The clock looks whether the owner goes on.
 const WATCHED: u8 = 1;
@@ -55,6 +61,8 @@ const fn is_suspected(standing: u8) -> bool {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     lent: AtomicBool,
+    /// How many owners of it were given up: W4. At the highest number nobody loses it any more.
+    generation: AtomicU16,
     /// How the owner stands with the clock: V1 and V2 of `eviction`.
     standing: AtomicU8,
     /// When the owner is to be asked to leave: what stands for that tick, or 0.
@@ -71,6 +79,7 @@ impl Waiter {
     pub(crate) fn new() -> Self {
         Self {
             lent: AtomicBool::new(false),
+            generation: AtomicU16::new(0),
             standing: AtomicU8::new(0),
             leaves_at: HostAtomicU32::new(0),
             passed: AtomicU64::new(0),
@@ -208,9 +217,24 @@ impl Waiter {
         }
     }
 
-    /// The owner goes, or reads in another way. Tells whether it was evicted before. W-e
+    /// The owner goes, or reads in another way. Tells whether it was evicted before: that stays. W-e
     pub(crate) fn unwatch(&self) -> bool {
-        self.standing.swap(0, Ordering::Relaxed) & EVICTED != 0
+        self.standing.fetch_and(EVICTED, Ordering::Relaxed) & EVICTED != 0
+    }
+
+    /// W-f
+    #[inline]
+    pub(crate) fn generation(&self) -> u16 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// The clock has given the owner up, and takes the waiter from it. `false` if the owner is to keep it until it goes. W-f
+    pub(crate) fn next_generation(&self) -> bool {
+        let next = self.generation().checked_add(1);
+        if let Some(next) = next {
+            self.generation.store(next, Ordering::Relaxed);
+        }
+        next.is_some()
     }
 
     /// The owner goes on. Tells whether it was evicted. W-e

@@ -9,6 +9,7 @@ use crate::ending::{EndReason, OwnSeat};
 use crate::interest::Watcher;
 use crate::position::State;
 use crate::sync::HostArc;
+use crate::sync::epoch;
 
 impl Subscription {
     /// Makes what it waits at when its reader is busy: see [`ended`](Self::ended).
@@ -36,7 +37,8 @@ impl Subscription {
         })
         .await;
         apart.park(None);
-        self.see_ends();
+        let guard = epoch::pin();
+        self.see_ends(&guard);
         if !self.position.state.is_ended() {
             // At the deadline of a drain.
             let asked = self.topic.subscribers.asked(&self.seat);

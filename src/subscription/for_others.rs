@@ -27,6 +27,7 @@ impl Subscription {
             counted: false,
             held: false,
             watched: false,
+            evicted: false,
             crossed: false,
             extra: None,
             topic: Arc::clone(topic),

@@ -131,8 +131,10 @@ pub struct Subscription {
     counted: bool,
     /// Whether it reads for others that may be behind: what it has read is not to be freed yet.
     held: bool,
-    /// Whether the clock watches that it goes on.
+    /// Whether the clock watches that it goes on. Then it looks whether it has its seat still, under the pin under which it uses it.
     watched: bool,
+    /// Whether it is known to have been given up.
+    evicted: bool,
     /// Whether the batch that is read now passed the end of a segment. Here, for batches are moved about.
     crossed: bool,
     /// In a box, for most have none of it.
@@ -188,6 +190,7 @@ impl Subscription {
             counted: true,
             held: false,
             watched: false,
+            evicted: false,
             crossed: false,
             extra: None,
             topic,
@@ -204,14 +207,15 @@ impl Subscription {
         // J-b. A waker that panics takes the subscription down with it.
         fence(Ordering::SeqCst);
         this.topic.tell_joined();
-        if reads && this.topic.config().evict_ticks.is_some() {
-            this.watch();
-        }
         if let Some(age) = this.topic.config().max_age_ticks {
             // Less up to a tenth: those who came together leave apart.
             let at = this.topic.shared.clock.refresh() + age - random_below(age / 10);
             this.topic.subscribers.leaves_at(&this.seat, stands_for(at));
             schedule(&this.topic);
+        }
+        // From here on the seat may be lost.
+        if reads && this.topic.config().evict_ticks.is_some() {
+            this.watch();
         }
         this.topic.shared.counts.subscribed();
         observe::subscribed(this.topic.epoch, this.position.offset());
@@ -291,7 +295,10 @@ impl Subscription {
     pub fn set_heartbeats(&mut self, wanted: bool) {
         if self.beats != wanted {
             self.beats = wanted;
+            let guard = epoch::pin();
+            self.see_eviction(&guard);
             self.topic.subscribers.want_beats(&self.seat, wanted);
+            drop(guard);
             if wanted {
                 schedule(&self.topic);
             }
@@ -410,7 +417,7 @@ impl Subscription {
 
     /// What is looked at before the log. `None`: it is the log's turn.
     fn look_at_more(&mut self, guard: &Guard) -> Option<Found> {
-        self.see_ends();
+        self.see_ends(guard);
         self.see_late();
         if self.position.state == State::Opening
             && let Some(frame) = self.pop_first()
@@ -516,7 +523,7 @@ impl Subscription {
     #[inline]
     fn peek(&mut self, guard: &Guard) -> Ahead {
         if self.has_more() {
-            self.see_ends();
+            self.see_ends(guard);
             self.see_late();
         }
         let found = if self.has_choice() {
@@ -557,8 +564,8 @@ impl Subscription {
     #[inline]
     pub(crate) fn poll_pinned(&mut self, cx: &mut Context<'_>) -> Poll<(Ahead, Guard)> {
         let guard = epoch::pin();
-        let beat = self.beats && self.topic.subscribers.take_beat(&self.seat);
         let mut found = self.peek(&guard);
+        let beat = self.beats && self.topic.subscribers.take_beat(&self.seat);
         if found == Ahead::Nothing && (beat || self.is_silent()) {
             found = Ahead::Heartbeat;
             self.gave_sign();
@@ -659,6 +666,7 @@ impl Drop for Subscription {
             handle.let_go();
         }
         let waker = self.topic.subscribers.leave(&self.seat);
+        debug_assert!(!self.watched, "left a seat that may be another's");
         if self.counted {
             self.topic.exit(User::Subscription);
         }

@@ -5,8 +5,11 @@ use crate::choice::Choice;
 use crate::ending::{EndHandle, EndReason, OwnSeat};
 use crate::eviction::{Evicted, Tag, Then};
 use crate::position::State;
+#[cfg(all(test, feature = "_simulate", not(fanfare_loom)))]
+use crate::subscribers::SeatId;
+use crate::subscribers::{Seat, Standing};
 use crate::sync::HostArc;
-use crate::sync::epoch;
+use crate::sync::epoch::{self, Guard};
 use crate::topic::schedule;
 use crate::unwind::FirstPanic;
 
@@ -46,35 +49,57 @@ impl Subscription {
     }
 
     pub(super) fn tag(&mut self) -> &HostArc<Tag> {
-        let (topic, seat) = (self.topic.address(), self.seat.id());
-        let shared = HostArc::clone(&self.topic.shared);
-        let tag = || shared.evictions.tag(topic, seat);
-        self.extra().tag.get_or_insert_with(tag)
+        if self.extra().tag.is_none() {
+            let guard = epoch::pin();
+            let topic = HostArc::clone(&self.topic.shared);
+            let tags = &topic.evictions;
+            let tag = tags.tag(self.topic.address(), self.seat.id(), || {
+                self.see_eviction(&guard);
+                !self.evicted
+            });
+            self.extra().tag = Some(tag);
+        }
+        self.extra().tag.get_or_insert_default()
     }
 
     /// Has the clock watch it: the hub gives up who stands still.
     #[cold]
     pub(super) fn watch(&mut self) {
         self.watched = true;
-        self.topic.subscribers.watch(&self.seat);
+        self.topic.subscribers.watch(&mut self.seat);
         schedule(&self.topic);
     }
 
     /// Has the clock watch it no more. Whoever was evicted before has ended, and was counted out.
     #[inline]
     pub(super) fn unwatch_seat(&mut self) {
-        if std::mem::take(&mut self.watched) && self.topic.subscribers.unwatch(&self.seat) {
-            self.counted = false;
-            self.position.state = State::Ended(EndReason::Evicted);
+        if self.watched {
+            self.unwatch_watched();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unwatch_watched(&mut self) {
+        let guard = epoch::pin();
+        let standing = self.topic.subscribers.unwatch(&self.seat, &guard);
+        self.watched = false;
+        self.note_standing(standing);
+    }
+
+    /// Where it has its place.
+    #[cfg(all(test, feature = "_simulate", not(fanfare_loom)))]
+    pub(crate) fn seat_id(&self) -> SeatId {
+        self.seat.id()
     }
 
     pub(super) fn untag(&mut self) {
         let tag = self.extra.as_mut().and_then(|extra| extra.tag.take());
         if let Some(tag) = tag {
             let tags = &self.topic.shared.evictions;
+            let seat = (!self.evicted).then(|| self.seat.id());
             // A waker that panics has said so already; this is called in drops.
-            FirstPanic::default().run(|| tags.untag(self.topic.address(), self.seat.id(), &tag));
+            FirstPanic::default().run(|| tags.untag(self.topic.address(), seat, &tag));
         }
     }
 
@@ -82,17 +107,42 @@ impl Subscription {
     #[cfg(feature = "http-body")]
     pub(crate) fn see_end(&mut self) {
         if self.has_more() {
-            self.see_ends();
+            self.see_ends(&epoch::pin());
         }
     }
 
-    pub(super) fn see_ends(&mut self) {
-        if self.watched
-            && self.topic.subscribers.go_on(&self.seat)
-            && !self.position.state.is_ended()
-        {
+    /// Sees whether it was given up. While the guard lives it may use its seat after this, whatever that is by then.
+    #[inline]
+    pub(super) fn see_eviction(&mut self, guard: &Guard) {
+        if self.watched {
+            let standing = self.topic.subscribers.go_on(&self.seat, guard);
+            self.note_standing(standing);
+        }
+    }
+
+    #[inline]
+    fn note_standing(&mut self, standing: Standing) {
+        if standing != Standing::Owned {
+            self.end_evicted(standing);
+        }
+    }
+
+    /// It was given up: the clock counted it out.
+    #[cold]
+    fn end_evicted(&mut self, standing: Standing) {
+        self.watched = false;
+        self.counted = false;
+        self.evicted = true;
+        if standing == Standing::Lost {
+            self.seat = Seat::nowhere();
+        }
+        if !self.position.state.is_ended() {
             self.position.state = State::Ended(EndReason::Evicted);
         }
+    }
+
+    pub(super) fn see_ends(&mut self, guard: &Guard) {
+        self.see_eviction(guard);
         if let Some(extra) = &self.extra
             && let Some(handle) = &extra.end_handle
             && let Some(reason) = handle.reason()
@@ -104,7 +154,9 @@ impl Subscription {
 
     /// Has it leave as if it had been asked to, when it has read all there is. It is polled next.
     #[cfg(feature = "http-body")]
-    pub(crate) fn leave_with(&self, reason: EndReason) {
+    pub(crate) fn leave_with(&mut self, reason: EndReason) {
+        let guard = epoch::pin();
+        self.see_eviction(&guard);
         self.topic.subscribers.leave_with(&self.seat, reason);
     }
 

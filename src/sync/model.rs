@@ -11,7 +11,8 @@ use std::hash::Hash;
 
 pub(crate) use loom::sync::Arc;
 pub(crate) use loom::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering, fence,
 };
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 pub(crate) use std::thread::Builder as ThreadBuilder;
@@ -95,7 +96,7 @@ pub(crate) use arc_unsized;
 /// moment when the last guard that could protect it goes. Its memory goes when the model's run ends, because the
 /// destructor needs an order after all threads.
 pub(crate) mod epoch {
-    use super::{Ordering, RefCell, Witness, fence};
+    use super::{AtomicU64, HostArc, Ordering, RefCell, Witness, fence};
     use std::collections::BTreeSet;
 
     #[derive(Default)]
@@ -103,6 +104,23 @@ pub(crate) mod epoch {
         next: u64,
         live: BTreeSet<u64>,
         retired: Vec<Retired>,
+        deferred: Vec<Deferred>,
+        /// What was done under a guard that is gone is done before a deferred call runs, as with crossbeam's. For models that
+        /// defer calls: see `will_defer`.
+        order: Option<HostArc<AtomicU64>>,
+    }
+
+    struct Deferred {
+        waits_for: BTreeSet<u64>,
+        run: Box<dyn FnOnce()>,
+    }
+
+    /// Says that a guard goes, or hears of all that went.
+    fn order(ordering: Ordering) {
+        let order = BOOK.with_borrow(|book| book.order.clone());
+        if let Some(order) = order {
+            order.fetch_add(1, ordering);
+        }
     }
 
     struct Retired {
@@ -145,6 +163,14 @@ pub(crate) mod epoch {
 
     impl Drop for Guard {
         fn drop(&mut self) {
+            order(Ordering::Release);
+            let due: Vec<_> = BOOK.with_borrow_mut(|book| {
+                for item in &mut book.deferred {
+                    item.waits_for.remove(&self.0);
+                }
+                let due = |item: &mut Deferred| item.waits_for.is_empty();
+                book.deferred.extract_if(.., due).collect()
+            });
             BOOK.with_borrow_mut(|book| {
                 book.live.remove(&self.0);
                 for item in &mut book.retired {
@@ -155,7 +181,30 @@ pub(crate) mod epoch {
                     }
                 }
             });
+            // It may switch threads: the book is closed.
+            for item in due {
+                order(Ordering::Acquire);
+                (item.run)();
+            }
         }
+    }
+
+    /// Before all threads of a model in which calls are deferred.
+    pub(crate) fn will_defer() {
+        let order = HostArc::new(AtomicU64::new(0));
+        BOOK.with_borrow_mut(|book| book.order = Some(order));
+    }
+
+    pub(crate) fn defer(_: &Guard, f: impl FnOnce() + 'static) {
+        fence(Ordering::SeqCst);
+        BOOK.with_borrow_mut(|book| {
+            assert!(book.order.is_some(), "a model that defers says so");
+            let waits_for = book.live.clone();
+            book.deferred.push(Deferred {
+                waits_for,
+                run: Box::new(f),
+            });
+        });
     }
 
     /// # Safety
@@ -178,10 +227,12 @@ pub(crate) mod epoch {
 
     /// Destroys what a run retired; every thread has been joined.
     pub(crate) fn finish() {
-        let retired = BOOK.with_borrow_mut(|book| {
+        let (retired, order) = BOOK.with_borrow_mut(|book| {
             assert!(book.live.is_empty(), "a guard outlived the model");
-            std::mem::take(&mut book.retired)
+            assert!(book.deferred.is_empty(), "a deferred call was forgotten");
+            (std::mem::take(&mut book.retired), book.order.take())
         });
+        drop(order);
         for mut item in retired {
             if let Some(destroy) = item.destroy.take() {
                 destroy();

@@ -6,7 +6,8 @@ use std::hash::Hash;
 use dashmap::Entry;
 
 pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering, fence,
 };
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 /// A lock whose order is part of a protocol: in models it is loom's.
@@ -75,6 +76,11 @@ pub(crate) mod epoch {
         };
         // SAFETY: the caller's promise: nobody who pins later reaches the value.
         unsafe { guard.defer_unchecked(free) };
+    }
+
+    /// Runs `f` once every guard that lives now is gone, on some thread that pins.
+    pub(crate) fn defer(guard: &Guard, f: impl FnOnce() + Send + 'static) {
+        guard.defer(f);
     }
 }
 

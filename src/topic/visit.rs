@@ -1,13 +1,14 @@
 //! What the hub's clock, and its budget, do with a topic.
 
 use super::TopicCore;
-use crate::clock::Again;
+use crate::clock::{Again, Job};
 use crate::ending::EndReason;
 use crate::eviction::GivenUp;
 use crate::log::{self, Kept};
 use crate::memory::{Cut, part};
+use crate::subscribers::Vacated;
 use crate::sync::epoch;
-use crate::sync::{Arc, Ordering, fence};
+use crate::sync::{Arc, AtomicBool, HostArc, Ordering, downgrade, fence};
 use crate::topic::User;
 use crate::unwind::FirstPanic;
 /// The clock does not know the topic.
@@ -32,12 +33,17 @@ const fn ticks_since(low: u32, now: u64) -> u64 {
 
 impl TopicCore {
     /// One visit of the hub's clock, with the heartbeat phase whose turn it is. Tells when the topic needs the next one.
-    pub(crate) fn visit(&self, now: u64, phase: Option<u64>) -> Again {
-        let config = self.config();
-        let quiet = self.tidy(now, self.shared.age_ticks());
-        if let Some(after) = config.evict_ticks {
-            self.look_for_stalled(now, after);
+    pub(crate) fn visit(this: &Arc<Self>, now: u64, phase: Option<u64>) -> Again {
+        let quiet = this.tidy(now, this.shared.age_ticks());
+        if let Some(after) = this.config().evict_ticks {
+            Self::look_for_stalled(this, now, after);
         }
+        this.tend(now, phase, quiet)
+    }
+
+    /// The rest of a visit to a topic that was quiet for so long.
+    fn tend(&self, now: u64, phase: Option<u64>, quiet: u64) -> Again {
+        let config = self.config();
         if config.max_age_ticks.is_some() {
             let due = |time| ticks_since(time, now) < u64::from(u32::MAX / 2);
             self.subscribers.ask(|waiter| waiter.ask_if_old(due));
@@ -89,31 +95,76 @@ impl TopicCore {
     }
 
     /// Gives up who has taken nothing since the last look, if the topic has moved on.
-    pub(crate) fn look_for_stalled(&self, now: u64, after: u64) {
+    pub(crate) fn look_for_stalled(this: &Arc<Self>, now: u64, after: u64) {
         // Relaxed: the clock's own, and a time.
-        let since = ticks_since(self.looked.load(Ordering::Relaxed), now);
+        let since = ticks_since(this.looked.load(Ordering::Relaxed), now);
         if since < after {
             return;
         }
         #[expect(clippy::cast_possible_truncation, reason = "the low half")]
-        self.looked.store(now as u32, Ordering::Relaxed);
+        this.looked.store(now as u32, Ordering::Relaxed);
         // Nothing comes after a close: whoever has not read up to it holds its topic, and its place, for nothing.
-        let moved = now.saturating_sub(self.last_append.load(Ordering::Relaxed)) <= since
-            || self.log.is_closed();
-        let end = self.log.end(&epoch::pin());
-        let told = &self.shared.evictions;
+        let moved = now.saturating_sub(this.last_append.load(Ordering::Relaxed)) <= since
+            || this.log.is_closed();
+        let end = this.log.end(&epoch::pin());
+        let told = &this.shared.evictions;
         let mut given_up = Vec::new();
-        self.subscribers.suspect(end, |seat, waiter, passed| {
-            if moved && let Some(who) = told.evict(self.address(), seat, waiter) {
-                given_up.push((who, passed));
-            }
+        let vacated = this.subscribers.suspect(end, |seat, waiter, passed| {
+            let who = if moved {
+                told.evict(this.address(), seat, waiter)
+            } else {
+                None
+            };
+            let evicted = who.is_some();
+            given_up.extend(who.map(|who| (who, passed)));
+            evicted
         });
         let mut panics = FirstPanic::default();
+        if !vacated.is_empty() {
+            panics.run(|| Self::vacate(this, vacated));
+        }
         for (GivenUp(tag), passed) in given_up {
             // V1
-            panics.run(|| self.exit(User::Subscription));
-            panics.run(|| told.tell(self, tag.as_deref(), EndReason::Evicted, (passed, end)));
+            panics.run(|| this.exit(User::Subscription));
+            panics.run(|| told.tell(this, tag.as_deref(), EndReason::Evicted, (passed, end)));
         }
+    }
+
+    /// Gives the places of those who were given up to others, as soon as none of them can be at its own any more. The caller is not
+    /// pinned.
+    #[cold]
+    fn vacate(this: &Arc<Self>, places: Vec<Vacated>) {
+        let vacant = HostArc::new(AtomicBool::new(false));
+        let said = HostArc::clone(&vacant);
+        // W4 of `waiter`. Release: V5. No more than this: whoever runs it may hold anything.
+        epoch::defer(&epoch::pin(), move || said.store(true, Ordering::Release));
+        log::free_all_retired();
+        // Acquire: V5
+        if vacant.load(Ordering::Acquire) {
+            this.leave_vacated(&places);
+            return;
+        }
+        // Somebody reads at this moment.
+        let topic = downgrade(this);
+        this.shared.clock.employ(Job::new(move |_| {
+            let waits = !vacant.load(Ordering::Acquire);
+            if !waits && let Some(topic) = topic.upgrade() {
+                topic.leave_vacated(&places);
+            }
+            waits
+        }));
+    }
+
+    fn leave_vacated(&self, places: &[Vacated]) {
+        let mut panics = FirstPanic::default();
+        for place in places {
+            panics.run(|| {
+                if let Some(waker) = self.subscribers.vacate(place) {
+                    waker.wake();
+                }
+            });
+        }
+        panics.resume();
     }
 
     /// Counts the readers that have not read all below `lost`; `least` is what all have.

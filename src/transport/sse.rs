@@ -314,7 +314,8 @@ impl Body for SseBody {
                         if let Some(reason) = reason.filter(|_| this.leaves.is_none()) {
                             // They leave together. Who is parked already looks again.
                             this.leaves = Some(reason);
-                            let all = std::iter::once(&this.subscription).chain(&this.others);
+                            let others = this.others.iter_mut();
+                            let all = std::iter::once(&mut this.subscription).chain(others);
                             all.for_each(|subscription| subscription.leave_with(reason));
                         }
                     }

@@ -325,7 +325,7 @@ fault end-unseen 'a reader that was ended reads on in batches' <<'E'
 src/subscription/mod.rs
 - fn peek(&mut self, guard: &Guard) -> Ahead {
 -     if self.has_more() {
--         self.see_ends();
+-         self.see_ends(guard);
 + fn peek(&mut self, guard: &Guard) -> Ahead {
 +     if self.has_more() {
 E
@@ -398,19 +398,29 @@ src/subscribers/waiter.rs
 E
 fault stalled-never 'nobody is given up while the topic moves on' limits <<'E'
 src/topic/visit.rs
-- if moved && let Some(who)
-+ if !moved && let Some(who)
+- let who = if moved {
++ let who = if !moved {
 E
 fault stalled-count 'who is given up is not counted out' limits <<'E'
 src/topic/visit.rs
-- panics.run(|| self.exit(User::Subscription));
+- panics.run(|| this.exit(User::Subscription));
 +
 E
 fault stalled-twice 'who is given up is counted out once more when it goes' limits <<'E'
 src/subscription/standing.rs
 - self.counted = false;
-- self.position.state = State::Ended(EndReason::Evicted);
-+ self.position.state = State::Ended(EndReason::Evicted);
+- self.evicted = true;
++ self.evicted = true;
+E
+fault stalled-place-twice 'who is given up gives back a place that was given back already' limits <<'E'
+src/subscription/standing.rs
+- if standing == Standing::Lost {
++ if standing == Standing::Evicted {
+E
+fault stalled-place-kept 'who is given up takes the place of the one who came after it' limits <<'E'
+src/subscribers/waiter.rs
+- self.generation.store(next, Ordering::Relaxed);
++ let _ = next;
 E
 fault cap-leak 'a place is not given back' limits <<'E'
 src/topic/mod.rs

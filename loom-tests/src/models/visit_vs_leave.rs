@@ -68,7 +68,7 @@ fn visit_vs_leave() {
             let topic = Arc::clone(&topic);
             thread::spawn(move || topic.exit(User::Handle))
         };
-        let again = topic.visit(LATE, None);
+        let again = TopicCore::visit(&topic, LATE, None);
         assert_eq!(again, Again::Never, "an empty topic is not visited");
         leaver.join().expect("no panic");
         let gone = gone.load(std::sync::atomic::Ordering::Relaxed);
@@ -91,7 +91,7 @@ fn visit_vs_publish() {
             })
         };
         let was_done = done.load(Ordering::Acquire);
-        let kept = topic.visit(0, None) != Again::Never;
+        let kept = TopicCore::visit(&topic, 0, None) != Again::Never;
         assert!(kept || !was_done, "a visit does not see the chain");
         publisher.join().expect("no panic");
         let gone = gone.load(std::sync::atomic::Ordering::Relaxed);
@@ -108,7 +108,7 @@ fn visit_vs_subscribe() {
         topic.exit(User::Subscription);
         let clock = {
             let topic = Arc::clone(&topic);
-            thread::spawn(move || topic.visit(0, None) != Again::Never)
+            thread::spawn(move || TopicCore::visit(&topic, 0, None) != Again::Never)
         };
         topic.enter(User::Subscription);
         let mut subscription =
