@@ -2,8 +2,8 @@
 //! place. It is counted out once, by whoever was first, and nobody else is given up for it. Its waiter is somebody else's as
 //! soon as it can be at it no more, and then it leaves that one alone.
 //!
-//! **Bound.** All interleavings of the clock's second look and the owner, also with one who takes its waiter and parks there; 4
-//! preemptions if the owner parks too; 3 with one who comes after it.
+//! **Bound.** All interleavings of the clock's second look and the owner, also with one who takes its waiter and parks there, and if
+//! the owner parks too; 3 preemptions with one who comes after an owner that goes.
 //!
 //! **Teeth.** A drop that looks and then stores, in place of its RMW; an eviction that does the same; a waiter that is left at
 //! once, or whose generation stays, or that its owner looks for without a pin.
