@@ -467,7 +467,7 @@ weaken retire-check-then-store 'G2: check, then remove' retire_vs_claim <<'E'
 subscribers/group.rs :: s/self\s*\.live\s*\.compare_exchange\(0, RETIRED, Ordering::Acquire, Ordering::Relaxed\)\s*\.is_ok\(\)/self.live.load(Ordering::Acquire) == 0 \&\& self.live.swap(RETIRED, Ordering::AcqRel) < RETIRED/
 E
 weaken retire-on-last 'G2: whoever counts down to nobody retires' retire_vs_claim <<'E'
-subscribers/group.rs :: s/\s*&& self\s*\.live\s*\.compare_exchange\(0, RETIRED, Ordering::Acquire, Ordering::Relaxed\)\s*\.is_ok\(\)//
+subscribers/group.rs :: s/(fetch_sub\(1, Ordering::Release\) == 1) && self\.retire\(\)/$1/
 E
 
 # Topics and the registry.
@@ -592,10 +592,10 @@ weaken stall-anybody 'V2: the clock gives up whoever is watched' stall_vs_leave 
 subscribers/waiter.rs :: s/standing & \(WATCHED \| SUSPECT \| EVICTED\) == WATCHED \| SUSPECT/standing \& WATCHED != 0/
 E
 weaken vacate-at-once 'W4: the place of one who was given up is left while it may be at it' stall_vs_leave <<'E'
-topic/visit.rs :: s/if vacant\.load\(Ordering::Acquire\)/if vacant.load(Ordering::Acquire) || true/
+topic/visit.rs :: s/self\.0\.load\(Ordering::Acquire\)/self.0.load(Ordering::Acquire) || true/
 E
 weaken vacate-relaxed 'V5: the word that no pin is held is read Relaxed' stall_vs_leave <<'E'
-topic/visit.rs :: s/if vacant\.load\(Ordering::Acquire\)/if vacant.load(Ordering::Relaxed)/
+topic/visit.rs :: s/self\.0\.load\(Ordering::Acquire\)/self.0.load(Ordering::Relaxed)/
 E
 weaken vacate-same-generation 'W4: the place that is left is of the same generation' stall_vs_leave <<'E'
 subscribers/waiter.rs :: s/self\.generation\.store\(next, Ordering::Relaxed\);/let _ = next;/
@@ -606,6 +606,15 @@ E
 blunt vacate-no-wake 'a waker that is in the place of one who was given up is dropped' \
     'who parks has taken its suspicion back; only a load older than the clock'"'"'s look before, by evict_after at least, could miss it' <<'E'
 topic/visit.rs :: s/waker\.wake\(\);/drop(waker);/
+E
+weaken lost-not-counted 'G4: a group that an owner holds who was given up is retired' retire_vs_claim <<'E'
+subscribers/group.rs :: s/let before = self\.live\.fetch_add\(LOST - 1, Ordering::Release\);/let before = self.live.fetch_sub(1, Ordering::Release).wrapping_sub(LOST);/
+E
+weaken lost-retires-early 'G4: an owner that lets go retires the group with somebody in it' retire_vs_claim <<'E'
+subscribers/group.rs :: s/self\.live\.fetch_sub\(LOST, Ordering::Release\) == LOST && self\.retire\(\)/self.live.fetch_sub(LOST, Ordering::Release) >> 32 == 1 \&\& { self.live.store(RETIRED, Ordering::Relaxed); true }/
+E
+weaken lost-never-retires 'G4: whoever is the last to have to do with a group does not retire it' retire_vs_claim <<'E'
+subscribers/group.rs :: s/before\.wrapping_add\(LOST - 1\) == 0 && self\.retire\(\)/false/
 E
 weaken drain-no-rmw 'D1: asks without an RMW of `armed` when nobody is parked' drain_vs_park <<'E'
 subscribers/chunk.rs :: s/if asked != 0 \{/if asked \& self.armed.load(Ordering::Acquire) != 0 {/

@@ -4,20 +4,21 @@
 //! clock decides, and everybody who has to do with it learns of it: the counters, the callback, the ring of the last ones,
 //! and whoever holds the [`Evicted`] of that subscription, to close its socket.
 //!
-//! **State.** One byte for each waiter, its standing (see `subscribers`). `Tags`: what few subscriptions have that are to
+//! **State.** For each waiter one byte, its standing, and the number of its generation (see `subscribers`). `Tags`: what few subscriptions have that are to
 //! be named or heard of, by topic and seat.
 //!
 //! **Invariants.**
 //! * V1: a subscription is counted out once: by the clock, if its step to EVICTED succeeds, by its drop otherwise. Both are
-//!   RMWs of the same byte, and the drop takes it back to nothing.
+//!   RMWs of the same byte: one of them finds the other's.
 //! * V2: only the clock suspects and evicts, and only who is suspected already. Whoever takes the place of one that left is
 //!   not suspected, so it is never taken for it.
 //! * V3: no lock is held while a waker, the callback, or a key's clone or drop runs.
 //! * V4: a tag is in `Tags` while its subscription has its seat; it leaves under the lock under which the seat is evicted.
 //! * V5: the place of who was given up is left by the clock, when the collector has said that no pin of before is held. What was done
-//!   under those pins is done by then: Release by who says so, Acquire by the clock (model `stall_vs_park`).
+//!   under those pins is done by then: Release by who says so, Acquire by the clock (model `stall_vs_newcomer`).
 //!
-//! **Progress.** Readers load one byte of their own. The rest is the clock's.
+//! **Progress.** Readers load a byte and a generation of their own. Who was given up makes a waiter for itself when it finds out. The
+//! rest is the clock's.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -4,7 +4,8 @@
 //! for a wake), which want heartbeats and which got one. The topic's first waiter is a chunk of one.
 //!
 //! **Invariants.**
-//! * K1: bit `i` of `occupied` is set by the claim and cleared by the leave of the one subscription that owns waiter `i`.
+//! * K1: bit `i` of `occupied` is set by the claim and cleared by the leave of the one subscription that owns waiter `i`, or by the
+//!   clock in its place (W4 of `waiter`).
 //! * K2: bit `i` of `armed` is set by the owner, after its waker is in the cell and the cell is lent (W1 of `waiter`), and
 //!   cleared by whoever takes it; whoever takes it takes the waker next, or is the owner and reclaims the cell.
 //!

@@ -7,6 +7,8 @@
 //!   back after it was left, so whoever holds one finds a free waiter.
 //! * G2: RETIRED is set once, when no ticket is out, and then none is given out any more.
 //! * G3: a group's place in the list does not change while it is in the list.
+//! * G4: the upper half of `live` counts the owners who were given up, lost their waiters to others, and hold the group still. With
+//!   one of them it is not retired, so that those who come next use it: otherwise each of them might keep a group of its own.
 //!
 //! Orderings: see `subscribers`.
 
@@ -14,9 +16,12 @@ use std::task::Waker;
 
 use super::chunk::{CHUNK_WAITERS, Chunk};
 use super::waiter::Waiter;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
-const RETIRED: u32 = 1 << 31;
+const RETIRED: u64 = 1 << 31;
+
+/// One owner who lost its waiter. Their number may be below 0 while the clock is about to say so.
+const LOST: u64 = 1 << 32;
 
 /// No place of any list.
 const NOWHERE: usize = usize::MAX;
@@ -27,7 +32,7 @@ pub(crate) struct Group {
     summary: AtomicU64,
     /// Bit = chunk that may have a free waiter. A hint.
     vacant: AtomicU64,
-    live: AtomicU32,
+    live: AtomicU64,
     capacity: u32,
     chunks: Box<[Chunk<Box<[Waiter]>>]>,
 }
@@ -50,6 +55,12 @@ const fn geometry(_: usize) -> (usize, usize) {
     (2, 2)
 }
 
+/// Tickets that are out; more than any capacity if the group is retired.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+const fn tickets(live: u64) -> u32 {
+    live as u32
+}
+
 impl Group {
     /// A group for the place `index`, with one ticket out: the maker's.
     pub(crate) fn with_ticket(index: usize) -> Self {
@@ -67,7 +78,7 @@ impl Group {
             index,
             summary: AtomicU64::new(0),
             vacant: AtomicU64::new(u64::MAX >> (64 - chunks)),
-            live: AtomicU32::new(1),
+            live: AtomicU64::new(1),
             #[expect(clippy::cast_possible_truncation, reason = "at most 4,096")]
             capacity: (chunks * waiters) as u32,
             chunks: (0..chunks).map(|_| chunk()).collect(),
@@ -90,12 +101,12 @@ impl Group {
 
     pub(crate) fn has_room(&self) -> bool {
         // Relaxed: a hint. A retired group is above its capacity.
-        self.live.load(Ordering::Relaxed) < self.capacity
+        tickets(self.live.load(Ordering::Relaxed)) < self.capacity
     }
 
     /// Takes a ticket, unless the group is full or retired.
     pub(crate) fn take_ticket(&self) -> bool {
-        let more = |live| (live < self.capacity).then_some(live + 1);
+        let more = |live| (tickets(live) < self.capacity).then_some(live + 1);
         // Acquire: the leave that gave the ticket back has cleared its waiter. P8
         self.live
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, more)
@@ -132,17 +143,39 @@ impl Group {
 
     /// Leaves a waiter and gives its ticket back. Tells the waker that was in it, and whether this retired the group.
     pub(crate) fn leave(&self, number: usize) -> (Option<Waker>, bool) {
+        let waker = self.empty(number);
+        // Release, and the retirer's acquire: all leaves are complete before the group goes. P8
+        let retired = self.live.fetch_sub(1, Ordering::Release) == 1 && self.retire();
+        (waker, retired)
+    }
+
+    /// [`leave`](Self::leave) in place of an owner who was given up, and who [lets go](Self::let_go) of the group later, or has already.
+    pub(crate) fn vacate(&self, number: usize) -> (Option<Waker>, bool) {
+        let waker = self.empty(number);
+        // Release: as in `leave`. P8, G4
+        let before = self.live.fetch_add(LOST - 1, Ordering::Release);
+        (waker, before.wrapping_add(LOST - 1) == 0 && self.retire())
+    }
+
+    /// An owner who was given up, and knows it now, has no more to do with the group. Tells whether this retired it.
+    pub(crate) fn let_go(&self) -> bool {
+        // Release: as in `leave`. P8, G4
+        self.live.fetch_sub(LOST, Ordering::Release) == LOST && self.retire()
+    }
+
+    fn empty(&self, number: usize) -> Option<Waker> {
         let chunk = number / CHUNK_WAITERS;
         let waker = self.chunks[chunk].leave(number % CHUNK_WAITERS);
         // Release: whoever clears the bit finds the waiter free. P8
         self.vacant.fetch_or(1 << chunk, Ordering::Release);
-        // Release, and the retirer's acquire: all leaves are complete before the group goes. P8
-        let retired = self.live.fetch_sub(1, Ordering::Release) == 1
-            && self
-                .live
-                .compare_exchange(0, RETIRED, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok();
-        (waker, retired)
+        waker
+    }
+
+    fn retire(&self) -> bool {
+        // Acquire: P8
+        self.live
+            .compare_exchange(0, RETIRED, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
     }
 
     #[inline]

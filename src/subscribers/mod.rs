@@ -41,7 +41,7 @@
 //! | P5 | `arm`, `wake` | RMW of `top`, fences | `AcqRel`, `SeqCst` | each other | fences: `park_vs_publish` |
 //! | P6 | `Chunk::{claim, leave}` | RMW of `occupied` | `AcqRel` | each other | `leave_vs_claim` |
 //! | P7 | `claim`, `least_passed` | fence after the claim / before the look | `SeqCst` | each other | `passed_vs_subscribe` |
-//! | P8 | `Group::{leave, take_ticket, claim}` | RMW of `live`, `vacant` | Release, Acquire | each other | `vacant`: `retire_vs_claim` |
+//! | P8 | `Group::{leave, vacate, let_go, take_ticket, claim}` | RMW of `live`, `vacant` | Release, Acquire | each other | `vacant`: `retire_vs_claim` |
 //! | P9 | `claim`, `wake_armed` | fence after the claim / after the top word was taken | `SeqCst` | each other | `park_vs_publish_list` (`join_beside_a_late_wake`) |
 //!
 //! **Progress.** Park is wait-free. Leave is wait-free, but the one who empties a group copies the list, which is
@@ -92,7 +92,10 @@ pub(crate) struct Seat {
 
 /// A waiter whose owner was given up: to be [left](Subscribers::vacate) when no pin of now is held any more.
 #[derive(Debug)]
-pub(crate) struct Vacated(Seat);
+pub(crate) struct Vacated {
+    group: Option<Arc<Group>>,
+    number: u16,
+}
 
 /// What became of a waiter whose owner was watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,6 +244,13 @@ impl Subscribers {
             return self.first.leave(0);
         };
         let (waker, retired) = group.leave(usize::from(seat.number));
+        self.has_left(group, retired);
+        waker
+    }
+
+    /// Somebody left the group, and may have retired it by that.
+    #[inline]
+    fn has_left(&self, group: &Group, retired: bool) {
         if retired {
             self.remove(group);
         } else {
@@ -250,7 +260,6 @@ impl Subscribers {
                 self.room.fetch_or(bit, Ordering::Relaxed);
             }
         }
-        waker
     }
 
     /// Takes a group that is retired from the list.
@@ -579,11 +588,10 @@ impl Subscribers {
         let mut look = |group: Option<&Arc<Group>>, number: usize, waiter: &Waiter, passed: u64| {
             let id = SeatId::new(group.map_or(0, |group| group.address()), number);
             if f(id, waiter, passed) && waiter.next_generation() {
-                vacated.push(Vacated(Seat {
+                vacated.push(Vacated {
                     group: group.cloned(),
                     number: id.number,
-                    generation: 0,
-                }));
+                });
             }
         };
         self.first.suspect(end, |number, waiter, passed| {
@@ -607,7 +615,23 @@ impl Subscribers {
     #[must_use]
     #[cold]
     pub(crate) fn vacate(&self, vacated: &Vacated) -> Option<Waker> {
-        self.leave(&vacated.0)
+        let Some(group) = &vacated.group else {
+            return self.first.leave(0);
+        };
+        let (waker, retired) = group.vacate(usize::from(vacated.number));
+        self.has_left(group, retired);
+        waker
+    }
+
+    /// An owner that finds its waiter lost lets go of the seat, and gets one in no topic's list.
+    #[cold]
+    pub(crate) fn lose(&self, seat: &mut Seat) {
+        let lost = std::mem::replace(seat, Seat::in_group(Arc::new(Group::nowhere())));
+        if let Some(group) = &lost.group
+            && group.let_go()
+        {
+            self.remove(group);
+        }
     }
 
     /// Gives each reader to `f`: see [`Chunk::survey`]. Costs a look at each.
@@ -678,9 +702,13 @@ impl Seat {
         }
     }
 
-    /// A waiter of its own, in no topic's list: of an owner that lost the one it had.
-    pub(crate) fn nowhere() -> Self {
-        Self::in_group(Arc::new(Group::nowhere()))
+    /// What the clock has of it when its owner is given up.
+    #[cfg(fanfare_loom)]
+    pub(crate) fn vacated(&self) -> Vacated {
+        Vacated {
+            group: self.group.clone(),
+            number: self.number,
+        }
     }
 
     /// What `look` tells of the waiter's owner, if that is the one that has this seat. Under a pin: W4 of `waiter`.
@@ -709,7 +737,7 @@ impl Seat {
         Self {
             group: self.group.clone(),
             number: self.number,
-            generation: self.generation,
+            generation: 0,
         }
     }
 }

@@ -38,6 +38,39 @@ fn newcomer(hub: &Hub, seat: SeatId) -> Subscription {
     }
 }
 
+/// In a process of its own: the collector is everybody's, and so are the panics in it.
+fn alone(test: &str, f: impl FnOnce()) {
+    const ALONE: &str = "FANFARE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        f();
+        return;
+    }
+    let program = std::env::current_exe().expect("this program");
+    let mut child = std::process::Command::new(program);
+    let name = format!("{}::{test}", module_path!().trim_start_matches("fanfare::"));
+    let out = child.args(["--exact", &name]).env(ALONE, "1").output();
+    let out = out.expect("it runs");
+    let told = String::from_utf8_lossy(&out.stdout);
+    assert!(
+        out.status.success() && told.contains(" 1 passed"),
+        "{told}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+}
+
+fn caught<R>(f: impl FnOnce() -> R) -> Option<R> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).ok()
+}
+
+/// A destructor of somebody else that panics, for whoever collects next.
+fn leaves_a_panic(others: usize) {
+    let _ = caught(|| {
+        let guard = crossbeam_epoch::pin();
+        guard.defer(|| panic!("a neighbour's destructor"));
+        (0..others).for_each(|_| guard.defer(|| ()));
+    });
+}
+
 fn is_over(reader: &mut Subscription) -> bool {
     reader.try_recv().err() == Some(TryRecvError::Closed)
 }
@@ -89,6 +122,75 @@ fn a_tag_is_that_of_the_one_who_has_the_place() {
     }
     assert_eq!(hub.evictions().last().expect("one").label(), Some("new"));
     assert_eq!(futures_util::FutureExt::now_or_never(told), Some(true));
+}
+
+#[test]
+fn panics_of_the_collector_keep_no_place() {
+    alone("panics_of_the_collector_keep_no_place", || {
+        let hub = hub();
+        let _topic = hub.topic("a").expect("open");
+        let reader = hub.subscribe("a").expect("open");
+        let seat = reader.seat_id();
+        let before = hub.stats().evicted;
+        while hub.stats().evicted == before {
+            drop(caught(|| hub.publish("a", Event::text("on and on"))));
+            leaves_a_panic(0);
+            let _ = caught(|| hub.go_on(1));
+        }
+        let mut quiet = 0;
+        while quiet < 9 {
+            let collected = caught(|| crossbeam_epoch::pin().flush());
+            quiet = collected.map_or(0, |()| quiet + 1);
+        }
+        assert_eq!(newcomer(&hub, seat).seat_id(), seat);
+    });
+}
+
+#[test]
+fn a_drop_goes_on_when_the_collector_panics() {
+    alone("a_drop_goes_on_when_the_collector_panics", || {
+        let hub = hub();
+        let _topic = hub.topic("a").expect("open");
+        for round in 0..2_000 {
+            // Each pin's turn to collect.
+            (0..round % 3).for_each(|_| drop(caught(crossbeam_epoch::pin)));
+            let subscription = caught(|| hub.subscribe("a").expect("open"));
+            // A full bag goes to the queue, and nobody is made to collect.
+            leaves_a_panic(70);
+            let dropped = caught(move || drop(subscription));
+            assert!(dropped.is_some(), "it is no panic of its own");
+        }
+        assert_eq!(hub.subscribers(), 0);
+    });
+}
+
+/// However many crowds come and go, they use one group, though some of each stand still.
+#[test]
+fn those_who_stand_still_keep_one_group() {
+    let hub = hub();
+    let topic = hub.topic("a").expect("open");
+    let mut stalled = Vec::new();
+    for _ in 0..5 {
+        let mut crowd: Vec<_> = (0..40).map(|_| hub.subscribe("a").expect("open")).collect();
+        stalled.extend(crowd.pop());
+        let before = hub.stats().evicted;
+        while hub.stats().evicted == before {
+            let _ = hub.publish("a", Event::text("on and on")).expect("open");
+            for reader in &mut crowd {
+                while reader.try_recv().is_ok() {}
+            }
+            hub.go_on(1);
+        }
+        let seat = stalled.last().expect("one").seat_id();
+        crowd.push(newcomer(&hub, seat));
+    }
+    let seat = stalled[0].seat_id();
+    assert!(stalled.iter().all(|it| it.seat_id().group == seat.group));
+    assert_eq!(hub.subscribers(), 0);
+    assert_ne!(topic.core().subscribers.least_passed(0), Some(u64::MAX));
+    drop(stalled);
+    // Nobody is left, so no group.
+    assert_eq!(topic.core().subscribers.least_passed(0), Some(u64::MAX));
 }
 
 /// A place whose generations are used up stays with who is given up until it goes.

@@ -29,7 +29,8 @@
 //! | W-b | `take` | store of `lent` | Release | W-a | `waiter_cell` |
 //! | W-c | `lend`, `reclaim` | stores of `lent` | Relaxed | the RMWs of the bit: P2, P3 | — |
 //! | W-e | `standing` | RMWs, load | Relaxed | nothing: one byte decides (V1 of `eviction`) | — |
-//! | W-f | `generation` | store / load | Relaxed | the fences of `defer` and of the pin | `stall_vs_park` |
+//! | W-f | `generation` | store / load | Relaxed | the fences of `defer` and of the pin | — (of no use without the store: `stall_vs_newcomer`) |
+//! | W-g | `watch` | RMW of `standing` | Release | the clock's fences, between its look and its store to `generation` | — (a model has no load that takes what is stored later) |
 //! | W-d | `passed` | store / load | Release / Acquire | each other: a segment passed is a segment read | — (the pin holds what is read) |
 //!
 //! **Progress.** Wait-free.
@@ -145,8 +146,9 @@ impl Waiter {
 
     /// The owner wants to be watched. W-e
     pub(crate) fn watch(&self) {
-        // It may have been asked to leave.
-        self.standing.fetch_or(WATCHED, Ordering::Relaxed);
+        // It may have been asked to leave. Release: the clock makes no other generation before the owner has looked which is its
+        // own. W-g
+        self.standing.fetch_or(WATCHED, Ordering::Release);
     }
 
     /// The owner reads for others. W-e

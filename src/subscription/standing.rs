@@ -7,7 +7,7 @@ use crate::eviction::{Evicted, Tag, Then};
 use crate::position::State;
 #[cfg(all(test, feature = "_simulate", not(fanfare_loom)))]
 use crate::subscribers::SeatId;
-use crate::subscribers::{Seat, Standing};
+use crate::subscribers::Standing;
 use crate::sync::HostArc;
 use crate::sync::epoch::{self, Guard};
 use crate::topic::schedule;
@@ -81,7 +81,13 @@ impl Subscription {
     #[cold]
     #[inline(never)]
     fn unwatch_watched(&mut self) {
-        let guard = epoch::pin();
+        // The collector's destructors may be anybody's and panic, which has been said then. This may be a drop: it goes on. The next
+        // pin does not collect.
+        let guard = loop {
+            if let Some(guard) = FirstPanic::default().run(epoch::pin) {
+                break guard;
+            }
+        };
         let standing = self.topic.subscribers.unwatch(&self.seat, &guard);
         self.watched = false;
         self.note_standing(standing);
@@ -134,7 +140,12 @@ impl Subscription {
         self.counted = false;
         self.evicted = true;
         if standing == Standing::Lost {
-            self.seat = Seat::nowhere();
+            self.topic.subscribers.lose(&mut self.seat);
+            let extra = self.extra.as_ref();
+            if let Some(handle) = extra.and_then(|extra| extra.end_handle.as_ref()) {
+                // There is nobody to be found at the seat any more, and nothing to be ended.
+                handle.let_go();
+            }
         }
         if !self.position.state.is_ended() {
             self.position.state = State::Ended(EndReason::Evicted);

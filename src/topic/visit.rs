@@ -31,6 +31,29 @@ const fn ticks_since(low: u32, now: u64) -> u64 {
     (now as u32).wrapping_sub(low) as u64
 }
 
+/// Whether each pin that was held at some time is given back (V5 of `eviction`).
+#[derive(Debug, Default)]
+struct Unpinned(HostArc<AtomicBool>);
+
+impl Unpinned {
+    /// Has it said as soon as nobody has a pin of now, and this thread is not pinned.
+    fn ask(&self) {
+        let said = HostArc::clone(&self.0);
+        let ask = || {
+            // Release: V5. No more than this: whoever runs it may hold anything.
+            epoch::defer(&epoch::pin(), move || said.store(true, Ordering::Release));
+        };
+        // The collector's destructors may be anybody's.
+        FirstPanic::default().run(ask);
+        FirstPanic::default().run(log::free_all_retired);
+    }
+
+    fn is_said(&self) -> bool {
+        // Acquire: V5
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 impl TopicCore {
     /// One visit of the hub's clock, with the heartbeat phase whose turn it is. Tells when the topic needs the next one.
     pub(crate) fn visit(this: &Arc<Self>, now: u64, phase: Option<u64>) -> Again {
@@ -120,12 +143,14 @@ impl TopicCore {
             evicted
         });
         let mut panics = FirstPanic::default();
+        for _ in &given_up {
+            // V1
+            panics.run(|| this.exit(User::Subscription));
+        }
         if !vacated.is_empty() {
             panics.run(|| Self::vacate(this, vacated));
         }
         for (GivenUp(tag), passed) in given_up {
-            // V1
-            panics.run(|| this.exit(User::Subscription));
             panics.run(|| told.tell(this, tag.as_deref(), EndReason::Evicted, (passed, end)));
         }
     }
@@ -134,24 +159,28 @@ impl TopicCore {
     /// pinned.
     #[cold]
     fn vacate(this: &Arc<Self>, places: Vec<Vacated>) {
-        let vacant = HostArc::new(AtomicBool::new(false));
-        let said = HostArc::clone(&vacant);
-        // W4 of `waiter`. Release: V5. No more than this: whoever runs it may hold anything.
-        epoch::defer(&epoch::pin(), move || said.store(true, Ordering::Release));
-        log::free_all_retired();
-        // Acquire: V5
-        if vacant.load(Ordering::Acquire) {
+        let unpinned = Unpinned::default();
+        unpinned.ask();
+        if unpinned.is_said() {
             this.leave_vacated(&places);
             return;
         }
         // Somebody reads at this moment.
         let topic = downgrade(this);
+        let mut looks = 0_u64;
         this.shared.clock.employ(Job::new(move |_| {
-            let waits = !vacant.load(Ordering::Acquire);
-            if !waits && let Some(topic) = topic.upgrade() {
-                topic.leave_vacated(&places);
+            if unpinned.is_said() {
+                if let Some(topic) = topic.upgrade() {
+                    topic.leave_vacated(&places);
+                }
+                return false;
             }
-            waits
+            looks += 1;
+            if looks.is_power_of_two() {
+                // A destructor that panics takes down what the collector has beside it.
+                unpinned.ask();
+            }
+            true
         }));
     }
 

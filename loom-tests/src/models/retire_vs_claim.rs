@@ -1,10 +1,11 @@
 //! The last one leaves a group while another joins: nobody sits in a group that is out of the list, and the list stays
 //! whole.
 //!
-//! **Bound.** 3 preemptions; 2 with two who join.
+//! **Bound.** 3 preemptions; 2 with two who join, and with the clock beside them.
 //!
 //! **Teeth.** A group that is retired by a look and a store (check, then remove), or by whoever counts down to nobody;
-//! a hint set or cleared Relaxed (the claim turns in circles).
+//! a hint set or cleared Relaxed (the claim turns in circles); owners who were given up and are not counted, or not only
+//! counted.
 
 use loom::thread;
 
@@ -62,6 +63,83 @@ fn retire(name: &str, bound: usize, joiners: usize, pass: bool) {
         }
         // Nobody but the first: what is looked at is as short as it was.
         bell.subscribers.set_passed(&first, 5);
+        assert_eq!(bell.subscribers.least_passed(0), Some(5), "a group stayed");
+    });
+}
+
+/// The clock leaves in place of an owner that finds out meanwhile, and somebody joins and goes again.
+#[test]
+fn retire_vs_lost() {
+    check("retire_vs_lost", Some(2), || {
+        let bell = Arc::new(Bell::new());
+        let first = bell.subscribers.claim();
+        let mut lost = bell.subscribers.claim();
+        let vacated = lost.vacated();
+        let clock = {
+            let bell = Arc::clone(&bell);
+            thread::spawn(move || drop(bell.subscribers.vacate(&vacated)))
+        };
+        let passer = {
+            let bell = Arc::clone(&bell);
+            thread::spawn(move || {
+                let seat = bell.subscribers.claim();
+                bell.leave(&seat);
+            })
+        };
+        bell.subscribers.lose(&mut lost);
+        let seat = bell.subscribers.claim();
+        assert_in_list(&bell, &seat);
+        clock.join().expect("no panic");
+        passer.join().expect("no panic");
+        assert_in_list(&bell, &seat);
+        bell.leave(&seat);
+        // Nobody holds it.
+        bell.subscribers.set_passed(&first, 5);
+        assert_eq!(bell.subscribers.least_passed(0), Some(5), "a group stayed");
+    });
+}
+
+/// The clock and the owner are the last to have to do with the group: the later one of them retires it.
+#[test]
+fn vacate_vs_lose() {
+    check("vacate_vs_lose", None, || {
+        let bell = Arc::new(Bell::new());
+        let first = bell.subscribers.claim();
+        let mut lost = bell.subscribers.claim();
+        let vacated = lost.vacated();
+        let clock = {
+            let bell = Arc::clone(&bell);
+            thread::spawn(move || drop(bell.subscribers.vacate(&vacated)))
+        };
+        bell.subscribers.lose(&mut lost);
+        clock.join().expect("no panic");
+        bell.subscribers.set_passed(&first, 5);
+        assert_eq!(bell.subscribers.least_passed(0), Some(5), "a group stayed");
+    });
+}
+
+/// Who comes next uses the group that an owner holds who was given up and does not know.
+#[test]
+fn held_by_the_lost() {
+    check("held_by_the_lost", Some(3), || {
+        let bell = Arc::new(Bell::new());
+        let first = bell.subscribers.claim();
+        let mut lost = bell.subscribers.claim();
+        let passer = {
+            let bell = Arc::clone(&bell);
+            thread::spawn(move || {
+                let seat = bell.subscribers.claim();
+                bell.leave(&seat);
+            })
+        };
+        drop(bell.subscribers.vacate(&lost.vacated()));
+        passer.join().expect("no panic");
+        bell.subscribers.set_passed(&first, 5);
+        assert_eq!(bell.subscribers.least_passed(0), None, "it left the list");
+        let seat = bell.subscribers.claim();
+        bell.subscribers.lose(&mut lost);
+        assert_in_list(&bell, &seat);
+        bell.leave(&seat);
         assert_eq!(bell.subscribers.least_passed(0), Some(5), "a group stayed");
     });
 }
