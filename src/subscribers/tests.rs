@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::SeatId;
+use crate::sync::epoch;
 use crate::{EndReason, Event, Hub, Subscription, TryRecvError};
 
 const T: Duration = Duration::from_secs(10);
@@ -65,7 +66,7 @@ fn caught<R>(f: impl FnOnce() -> R) -> Option<R> {
 /// A destructor of somebody else that panics, for whoever collects next.
 fn leaves_a_panic(others: usize) {
     let _ = caught(|| {
-        let guard = crossbeam_epoch::pin();
+        let guard = epoch::pin();
         guard.defer(|| panic!("a neighbour's destructor"));
         (0..others).for_each(|_| guard.defer(|| ()));
     });
@@ -139,7 +140,7 @@ fn panics_of_the_collector_keep_no_place() {
         }
         let mut quiet = 0;
         while quiet < 9 {
-            let collected = caught(|| crossbeam_epoch::pin().flush());
+            let collected = caught(|| epoch::pin().flush());
             quiet = collected.map_or(0, |()| quiet + 1);
         }
         assert_eq!(newcomer(&hub, seat).seat_id(), seat);
@@ -153,7 +154,7 @@ fn a_drop_goes_on_when_the_collector_panics() {
         let _topic = hub.topic("a").expect("open");
         for round in 0..2_000 {
             // Each pin's turn to collect.
-            (0..round % 3).for_each(|_| drop(caught(crossbeam_epoch::pin)));
+            (0..round % 3).for_each(|_| drop(caught(epoch::pin)));
             let subscription = caught(|| hub.subscribe("a").expect("open"));
             // A full bag goes to the queue, and nobody is made to collect.
             leaves_a_panic(70);
