@@ -81,8 +81,8 @@ fn stall_vs_leave() {
 }
 
 /// Whoever comes next parks where the reader was that was given up.
-fn newcomer(name: &str, bound: Option<usize>, polls: usize) {
-    check(name, bound, move || {
+fn newcomer(name: &str, polls: usize) {
+    check(name, None, move || {
         let (hub, topic, mut reader) = stands_still();
         let done = Arc::new(AtomicBool::new(false));
         let clock = {
@@ -133,10 +133,10 @@ fn newcomer(name: &str, bound: Option<usize>, polls: usize) {
 
 #[test]
 fn stall_vs_newcomer() {
-    newcomer("stall_vs_newcomer", None, 0);
+    newcomer("stall_vs_newcomer", 0);
 }
 
 #[test]
 fn stall_vs_park() {
-    newcomer("stall_vs_park", None, 2);
+    newcomer("stall_vs_park", 2);
 }
