@@ -291,6 +291,9 @@ E
 weaken wake-no-fence 'P5: no fence in `needs_wake`' park_vs_publish::park_vs_publish <<'E'
 subscribers/mod.rs :: s/(P5: pairs with the fence in `arm`\.\s*)fence\(Ordering::SeqCst\);/$1/
 E
+weaken wake-no-fence-hole 'P5: no fence in `needs_wake`, and who stands before a hole waits for the wake' hole::hole_below <<'E'
+subscribers/mod.rs :: s/(P5: pairs with the fence in `arm`\.\s*)fence\(Ordering::SeqCst\);/$1/
+E
 weaken set-top-down 'top bit before leaf bit' park_vs_publish::park_vs_publish <<'E'
 subscribers/mod.rs :: s/if !self\.first\.arm\(0, waker\) \{\s*return;\s*\}/self.top.fetch_or(FIRST_BIT, Ordering::AcqRel); let _ = self.first.arm(0, waker); fence(Ordering::SeqCst); return;/
 E

@@ -17,6 +17,32 @@ fn append(log: &Log, text: &str, now: u64) -> u64 {
     appended.expect("the log is open").offset
 }
 
+impl Log {
+    /// A publisher that is held up before it fills its place.
+    pub(crate) fn reserve(&self) -> usize {
+        let guard = epoch::pin();
+        self.with_tail(&guard, |tail| tail.reserve().expect("room in the tail"))
+    }
+
+    /// It goes on; its place is in the tail still.
+    pub(crate) fn fill_reserved(&self, index: usize, text: &str, epoch: u64) {
+        let guard = epoch::pin();
+        let mut frame = encode(Event::text(text), 1 << 20, true).expect("a valid event");
+        self.with_tail(&guard, |tail| {
+            frame.stamp(EventId::new(epoch, tail.first() + index as u64));
+            self.fill(tail, index, frame, 0);
+        });
+    }
+
+    fn with_tail<R>(&self, guard: &Guard, f: impl FnOnce(&Segment) -> R) -> R {
+        let Link::Segment(tail) = self.tail() else {
+            panic!("it has no events");
+        };
+        // SAFETY: read from `tail` under the guard.
+        f(unsafe { self.reach(tail, guard) })
+    }
+}
+
 /// First offset, slots, and slots that count, of each segment.
 fn shape(log: &Log) -> Vec<(u64, usize, usize)> {
     let guard = epoch::pin();

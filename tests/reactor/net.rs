@@ -440,6 +440,8 @@ impl Follower {
     pub(crate) fn reach(&mut self, offset: u64) {
         eventually("a client to get everything", || {
             self.read_all();
+            let ended = self.client.ended.filter(|_| self.at < offset);
+            assert!(ended.is_none(), "{ended:?} at {} of {offset}", self.at);
             self.at >= offset
         });
         assert_eq!(self.at, offset);

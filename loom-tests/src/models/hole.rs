@@ -1,10 +1,10 @@
 //! A publisher is preempted between its reservation and its fill. Readers stop before the hole, whatever stands behind
 //! it, and the filler of the hole wakes them. If the hole is evicted instead, whoever evicts it wakes them, and the hole
-//! counts as missed.
+//! counts as missed. A subscription that began behind the hole, and is parked, is woken for those that stand before it.
 //!
-//! **Bound.** 3 preemptions; 2 with eviction.
+//! **Bound.** 3 preemptions; 2 with eviction; all of one publisher and a subscription behind it.
 //!
-//! **Teeth.** A reader that steps over a hole. (The fences: `park_vs_publish`.)
+//! **Teeth.** A reader that steps over a hole; no fence in `needs_wake`. (None in `arm`: the pin of the look that follows has one.)
 
 use loom::thread;
 
@@ -86,6 +86,35 @@ fn hole() {
         feed.assert_not_lost(parked, &mut cursor, &mut seen);
         assert_eq!(seen.offsets(), [5, 6]);
         assert_eq!(seen.sorted_tags(), ["a", "b"]);
+    });
+}
+
+/// As a shard of the reactor does it: one subscription is parked, and another reader goes on when that one is woken.
+#[test]
+fn hole_below_the_parked() {
+    check("hole_below_the_parked", None, || {
+        let feed = Feed::new();
+        let seat = feed.subscribers.claim();
+        append(&feed.log, "old");
+        append(&feed.log, "old");
+        let publisher = {
+            let feed = Arc::clone(&feed);
+            thread::spawn(move || {
+                append(&feed.log, "a");
+                feed.subscribers.wake();
+            })
+        };
+        let mut ahead = Cursor::at_end(&feed.log, &epoch::pin());
+        let parked = feed.poll(&seat, &mut ahead, &mut Seen::default());
+        // It looks after the other one has parked, if at all.
+        let mut cursor = Cursor::at(3);
+        let mut seen = Seen::default();
+        if cursor.offset() < ahead.offset() {
+            seen.read(&feed.log, &mut cursor);
+        }
+        publisher.join().expect("no panic");
+        feed.assert_not_lost(parked, &mut cursor, &mut seen);
+        assert_eq!(seen.offsets(), [3]);
     });
 }
 

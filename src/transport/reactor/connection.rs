@@ -65,7 +65,7 @@ pub(super) struct Behind<S> {
     pub(super) progress: u64,
     /// Whether it stands in the queue of those that can go on.
     pub(super) queued: bool,
-    /// Whether it stands in the `ahead` of a crowd: it waits for nothing but that crowd's subscription.
+    /// Whether it stands in the `ahead` of its crowds: it waits for nothing but their subscriptions.
     pub(super) waits: bool,
     /// Whether one of its topics has an envelope.
     pub(super) wrapped: bool,
@@ -84,6 +84,10 @@ pub(super) struct Stream {
     pub(super) own: Option<Subscription>,
     /// Of one that leaves: where the log ended when it was asked to.
     pub(super) goal: u64,
+    /// Whether it stands before a hole that the subscription has passed: it looks again when that one has been woken.
+    pub(super) hole: bool,
+    /// Whether it stands in the `ahead` of its crowd.
+    pub(super) listed: bool,
 }
 
 /// Bytes that must follow what a socket took. Those of a large frame are shared with others.

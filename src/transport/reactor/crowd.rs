@@ -45,7 +45,8 @@ pub(super) struct Crowd<S> {
     pub(super) batch: Option<Box<Batch>>,
     /// Connections that are behind here.
     behind: usize,
-    /// Connections that stand after the subscription, and where: they go on when it has come that far.
+    /// Connections that stand after the subscription, and where: they go on when it has come that far. Also those before a hole,
+    /// which look again when it has been woken.
     ahead: Vec<(Key, u64)>,
     /// Whether it stands in the queue of topics that have work.
     pub(super) queued: bool,
@@ -359,7 +360,7 @@ impl<S> Crowd<S> {
         self.batch = Some(batch);
     }
 
-    /// Has `key` wait until the subscription stands at `offset`.
+    /// Has `key` wait until the subscription has had its turn and stands at `offset`, or behind.
     pub(super) fn wait_for(&mut self, key: Key, offset: u64) {
         self.ahead.push((key, offset));
     }

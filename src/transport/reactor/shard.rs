@@ -261,6 +261,8 @@ impl<S: Socket> Shard<S> {
                 position: subscription.place(),
                 own: Some(subscription),
                 goal: u64::MAX,
+                hole: false,
+                listed: false,
             });
         }
         if streams.is_empty() {

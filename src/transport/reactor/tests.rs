@@ -793,6 +793,153 @@ fn a_closed_topic_ends_its_streams_and_spares_others() {
     assert_eq!((hub.subscribers(), other.subscribers()), (0, 0));
 }
 
+/// The shard's own subscription begins behind a publisher that is held up between taking its place and filling it. Who
+/// resumes from before that place comes to stand there: it gets what is there, keeps nobody busy, and goes on when it is filled.
+#[test]
+fn who_stands_before_a_hole_goes_on_when_it_is_filled() {
+    // One alone, two on one topic, and one that has something to get of another topic meanwhile.
+    for (connections, topics) in [(1, 1), (2, 1), (2, 2)] {
+        let hub = Hub::builder().history(true).build().unwrap();
+        let t = hub.topic("t").unwrap();
+        let start = t.position();
+        let mut rig = Rig::new();
+        for number in 0..5 {
+            let _ = t.publish(Event::text(&number.to_string())).unwrap();
+        }
+        let hole = t.core().log.reserve();
+        let sims: Vec<_> = (0..connections)
+            .map(|_| Sim::with_room(usize::MAX))
+            .collect();
+        for sim in &sims {
+            let mut subscriptions = vec![hub.subscribe_from("t", start).unwrap()];
+            if topics == 2 {
+                subscriptions.push(hub.subscribe("other").unwrap());
+            }
+            rig.join(sim, subscriptions);
+        }
+        let texts = |sim: &Sim| -> Vec<String> {
+            let text = String::from_utf8(sim.wire().received.clone()).unwrap();
+            let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+            data.map(str::to_owned).collect()
+        };
+        rig.settle();
+        let mut expected: Vec<_> = (0..5).map(|number| number.to_string()).collect();
+        assert!(sims.iter().all(|sim| texts(sim) == expected));
+        // What comes behind the hole is no reason to be busy either.
+        let _ = t.publish(Event::text("behind")).unwrap();
+        rig.settle();
+        assert!(sims.iter().all(|sim| texts(sim) == expected));
+        if topics == 2 {
+            let _ = hub.publish("other", Event::text("other")).unwrap();
+            rig.settle();
+            expected.push("other".into());
+            assert!(sims.iter().all(|sim| texts(sim) == expected));
+        }
+        t.core().log.fill_reserved(hole, "late", start.epoch());
+        t.core().subscribers.wake();
+        rig.settle();
+        expected.extend(["late", "behind"].map(String::from));
+        assert!(sims.iter().all(|sim| texts(sim) == expected));
+        // All are in sync again.
+        let _ = t.publish(Event::text("new")).unwrap();
+        rig.settle();
+        expected.push("new".into());
+        for sim in &sims {
+            assert_eq!(texts(sim), expected, "{connections} with {topics} topics");
+        }
+    }
+}
+
+/// The hole of one topic is filled while the connection is busy with another one.
+#[test]
+fn a_hole_that_is_filled_while_another_topic_has_more_is_not_forgotten() {
+    let large = "x".repeat(40_000);
+    for turns in 0..8 {
+        let hub = Hub::builder().history(true).build().unwrap();
+        let (t, other) = (hub.topic("t").unwrap(), hub.topic("other").unwrap());
+        let (start, start_of_other) = (t.position(), other.position());
+        let mut rig = Rig::new();
+        let _ = t.publish(Event::text("first")).unwrap();
+        let _ = t.publish(Event::text("second")).unwrap();
+        let hole = t.core().log.reserve();
+        for _ in 0..6 {
+            let _ = other.publish(Event::text(&large)).unwrap();
+        }
+        let sim = Sim::with_room(usize::MAX);
+        let subscriptions = vec![
+            hub.subscribe_from("t", start).unwrap(),
+            hub.subscribe_from("other", start_of_other).unwrap(),
+        ];
+        rig.join(&sim, subscriptions);
+        for _ in 0..turns {
+            rig.turn();
+        }
+        t.core().log.fill_reserved(hole, "late", start.epoch());
+        t.core().subscribers.wake();
+        rig.settle();
+        let text = String::from_utf8(sim.wire().received.clone()).unwrap();
+        assert_eq!(text.matches("data: xxx").count(), 6, "after {turns} turns");
+        assert_eq!(text.matches("data: late").count(), 1, "after {turns} turns");
+    }
+}
+
+/// A publisher that never fills its place, for the log has moved on: what is there no more counts as missed.
+#[test]
+fn a_hole_that_is_evicted_is_missed_by_those_before_it() {
+    let hub = Hub::builder()
+        .history(true)
+        .retain_events(70)
+        .build()
+        .unwrap();
+    let t = hub.topic("t").unwrap();
+    let start = t.position();
+    let mut rig = Rig::new();
+    let _ = t.publish(Event::text("first")).unwrap();
+    let _ = t.publish(Event::text("second")).unwrap();
+    let _ = t.core().log.reserve();
+    let sim = Sim::with_room(usize::MAX);
+    rig.join(&sim, vec![hub.subscribe_from("t", start).unwrap()]);
+    rig.settle();
+    for _ in 0..300 {
+        let _ = t.publish(Event::text("more")).unwrap();
+        rig.settle();
+    }
+    let text = String::from_utf8(sim.wire().received.clone()).unwrap();
+    let lag = "event: lag\ndata: {\"missed\":";
+    assert_eq!(text.matches(lag).count(), 1, "{text}");
+    let (_, missed) = text.split_once(lag).unwrap();
+    let missed: usize = missed.split('}').next().unwrap().parse().unwrap();
+    assert_eq!(text.matches("data: more").count() + missed, 301);
+    assert_eq!(rig.shard.gone.len(), 0);
+}
+
+/// The topic is closed while a place below the shard's own subscription is not filled: who waits for it gets it, and ends.
+#[test]
+fn who_stands_before_a_hole_of_a_closed_topic_gets_what_fills_it() {
+    let hub = Hub::builder().history(true).build().unwrap();
+    let t = hub.topic("t").unwrap();
+    let start = t.position();
+    let mut rig = Rig::new();
+    for _ in 0..5 {
+        let _ = t.publish(Event::text("early")).unwrap();
+    }
+    let hole = t.core().log.reserve();
+    let sim = Sim::with_room(usize::MAX);
+    rig.join(&sim, vec![hub.subscribe_from("t", start).unwrap()]);
+    rig.settle();
+    hub.close();
+    for _ in 0..10 {
+        rig.turn();
+    }
+    assert!(!sim.wire().closed);
+    t.core().log.fill_reserved(hole, "late", start.epoch());
+    t.core().subscribers.wake();
+    rig.settle();
+    assert!(sim.wire().closed);
+    assert!(sim.wire().received.ends_with(b"data: late\n\n"));
+    assert_eq!(rig.shard.gone[0].reason, CloseReason::TopicClosed);
+}
+
 /// A walk is bounded: a topic with many members does not keep another one waiting.
 #[test]
 fn a_calm_topic_has_its_turn_beside_a_hot_one() {

@@ -72,6 +72,8 @@ impl<S: Socket> Shard<S> {
                 position: Position::at(offset, on_lag),
                 own: None,
                 goal: u64::MAX,
+                hole: false,
+                listed: false,
             });
         }
         let Some(socket) = socket else {
@@ -128,7 +130,7 @@ impl<S: Socket> Shard<S> {
             chosen = behind.streams.iter().position(|stream| {
                 let crowd = crowds.get(stream.topic as usize);
                 let has_more = crowd.is_some_and(|(_, crowd)| stream.has_more(crowd.feed.offset()));
-                has_more && !(leaving && stream.is_at_goal())
+                has_more && !stream.hole && !(leaving && stream.is_at_goal())
             });
         }
         let next = chosen.and_then(|at| {
@@ -170,13 +172,17 @@ impl<S: Socket> Shard<S> {
                 behind.rest = Rest::from(notice.slice(sent - head..));
                 behind.end = Some(End::Ended(reason));
             } else if let (Some(next), Some(at)) = (next, chosen) {
-                let topic = crowds.get(behind.streams[at].topic as usize);
-                if let Some((_, crowd)) = topic {
+                let topic = behind.streams[at].topic as usize;
+                let found_nothing = next.is_nothing();
+                if let Some((_, crowd)) = crowds.get(topic) {
                     let core = crowd.feed.topic();
                     behind.advance(at, next, sent - head, core);
                     if behind.end == Some(End::Lagged) {
                         core.shared.lagged.add(1);
                     }
+                }
+                if found_nothing && let Some((_, crowd)) = crowds.get_mut(topic) {
+                    behind.streams[at].meet_hole(key, crowd);
                 }
                 // In turn, so that a busy topic does not keep the others back.
                 behind.streams.rotate_left(at + 1);
@@ -212,7 +218,7 @@ impl<S: Socket> Shard<S> {
         }
         let leaving = behind.leaving.is_some();
         let mut more = false;
-        let mut waits = None;
+        let mut waits = false;
         let mut ended = SmallVec::<[u32; 1]>::new();
         for stream in &mut behind.streams {
             let Some((_, crowd)) = self.crowds.get(stream.topic as usize) else {
@@ -221,12 +227,12 @@ impl<S: Socket> Shard<S> {
             let (own, feed) = (stream.position.offset(), crowd.feed.offset());
             if leaving && stream.is_at_goal() {
                 // It has its share, and the others have not.
+            } else if stream.hole {
+                waits = true;
             } else if stream.has_more(feed) {
                 more = true;
-            } else if own > feed {
-                waits = Some((stream.topic, own));
-            } else if leaving && !crowd.feed.is_ended() {
-                waits = Some((stream.topic, stream.goal));
+            } else if own > feed || leaving && !crowd.feed.is_ended() {
+                waits = true;
             } else {
                 if stream.own.take().is_some() {
                     debug_assert!(own == feed, "caught up");
@@ -236,7 +242,7 @@ impl<S: Socket> Shard<S> {
                 }
             }
         }
-        behind.waits = !more && waits.is_some();
+        behind.waits = !more && waits;
         if !ended.is_empty() {
             behind
                 .streams
@@ -264,13 +270,44 @@ impl<S: Socket> Shard<S> {
         }
         if more {
             self.writable(key);
-        } else if let Some((topic, offset)) = waits {
-            if let Some(crowd) = self.crowd(topic) {
-                crowd.wait_for(key, offset);
-            }
-            self.enqueue(topic);
+        } else if waits {
+            self.wait(key);
         } else {
             self.rejoin(key);
+        }
+    }
+
+    /// Has a connection that is behind go on when one of its topics' subscriptions has.
+    fn wait(&mut self, key: Key) {
+        let Self {
+            connections,
+            crowds,
+            ..
+        } = self;
+        let Some(State::Behind(behind)) = connections
+            .get_mut(key.index as usize)
+            .map(|connection| &mut connection.state)
+        else {
+            return;
+        };
+        let leaving = behind.leaving.is_some();
+        let mut served = SmallVec::<[u32; 1]>::new();
+        for stream in &mut behind.streams {
+            let Some((_, crowd)) = crowds.get_mut(stream.topic as usize) else {
+                continue;
+            };
+            if leaving && stream.is_at_goal() {
+                continue;
+            }
+            let (own, feed) = (stream.position.offset(), crowd.feed.offset());
+            if own > feed || own == feed && leaving {
+                served.push(stream.topic);
+            }
+            let next = if leaving { stream.goal } else { own + 1 };
+            stream.wait_for(if own == feed { next } else { own }, key, crowd);
+        }
+        for topic in served {
+            self.enqueue(topic);
         }
     }
 
@@ -331,6 +368,16 @@ impl<S: Socket> Shard<S> {
 }
 
 impl<S> Behind<S> {
+    /// It need not wait for its topics' subscriptions. Tells whether it did.
+    pub(super) fn wait_no_more(&mut self, now: u64) -> bool {
+        let waited = std::mem::replace(&mut self.waits, false);
+        if waited {
+            // It did not stall.
+            self.progress = now;
+        }
+        waited
+    }
+
     /// Has it end, if it leaves and has got all that there was when it was asked to.
     fn ends_at_goal(&mut self) -> bool {
         let reason = self.leaving;
@@ -421,7 +468,33 @@ impl<'a> Tail<'a> {
     }
 }
 
+impl Next<'_> {
+    /// Whether there is neither an event nor a notice.
+    fn is_nothing(&self) -> bool {
+        let batch = self.view.batch();
+        batch.entries() == 0 && batch.end().is_none()
+    }
+}
+
 impl Stream {
+    /// Nothing can be read of what the crowd's subscription has passed: that one began behind a publisher that has not filled its
+    /// place yet. Whoever fills it wakes the subscription, which is parked, or has its turn still to come.
+    fn meet_hole<S>(&mut self, key: Key, crowd: &mut Crowd<S>) {
+        // Nobody wakes one that has ended: then this looks again and again, for as long as a publisher needs to store a pointer.
+        if !crowd.feed.is_ended() {
+            self.hole = true;
+            // At once: what is filled while the connection is busy with other topics must not be missed.
+            self.wait_for(self.position.offset(), key, crowd);
+        }
+    }
+
+    /// Has the connection go on when the crowd's subscription has had its turn and stands at `offset`.
+    fn wait_for<S>(&mut self, offset: u64, key: Key, crowd: &mut Crowd<S>) {
+        if !std::mem::replace(&mut self.listed, true) {
+            crowd.wait_for(key, offset);
+        }
+    }
+
     /// Whether one that leaves has got what there was when it was asked to.
     fn is_at_goal(&self) -> bool {
         self.position.state != Standing::Unknown && self.position.offset() >= self.goal
@@ -442,12 +515,13 @@ impl Stream {
     ) -> Next<'a> {
         let offset = self.position.offset();
         let plain = self.position.state == Standing::Reading;
-        let place_in = |batch: &Batch| batch.skip_to(offset).filter(|_| plain);
         let (until, feed) = (crowd.feed.offset(), &crowd.feed);
-        let walk = crowd
-            .batch
-            .as_deref()
-            .filter(|walk| walk.from() < walk.to());
+        // An empty one says nothing of what is there now.
+        let place_in = |batch: &Batch| {
+            let skip = batch.skip_to(offset);
+            skip.filter(|_| plain && batch.from() < batch.to())
+        };
+        let walk = crowd.batch.as_deref();
         if let Some((batch, skip)) = walk.and_then(|walk| Some((walk, place_in(walk)?))) {
             return Next {
                 view: View::new(batch, skip, envelope),

@@ -154,10 +154,7 @@ impl<S: Socket> Shard<S> {
         {
             // B3
             behind.end = Some(end);
-            if std::mem::replace(&mut behind.waits, false) {
-                // It did not stall.
-                behind.progress = now;
-            }
+            behind.wait_no_more(now);
             self.writable(key);
         } else {
             let cut = Cut {

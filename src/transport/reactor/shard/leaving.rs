@@ -111,10 +111,13 @@ impl<S: Socket> Shard<S> {
             };
             self.fall_behind(key, u32::MAX, cut);
         }
+        let now = self.now;
         let connection = self.connections.get_mut(key.index as usize);
         let Some(State::Behind(behind)) = connection.map(|found| &mut found.state) else {
             return;
         };
+        // It may have come to its goal already.
+        let can_go_on = behind.wait_no_more(now) || in_sync;
         if behind.end.is_none() && behind.leaving.is_none() {
             behind.leaving = Some(reason);
             for stream in &mut behind.streams {
@@ -124,7 +127,7 @@ impl<S: Socket> Shard<S> {
                 }
             }
         }
-        if in_sync {
+        if can_go_on {
             // With the others that can go on (S1).
             self.writable(key);
         }

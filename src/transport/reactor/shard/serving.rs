@@ -116,12 +116,17 @@ impl<S: Socket> Shard<S> {
                 }
             }
         }
+        let now = self.now;
         let reached = self.crowd(topic).map(Crowd::reached);
         for key in reached.into_iter().flatten() {
             if let Some(connection) = self.connection(key)
                 && let State::Behind(behind) = &mut connection.state
             {
-                behind.waits = false;
+                behind.wait_no_more(now);
+                let streams = behind.streams.iter_mut();
+                for stream in streams.filter(|stream| stream.topic == topic) {
+                    (stream.hole, stream.listed) = (false, false);
+                }
                 self.writable(key);
             }
         }
