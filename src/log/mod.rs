@@ -63,7 +63,7 @@ mod controls;
 mod cursor;
 mod segment;
 #[cfg(all(test, not(fanfare_loom)))]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::Cell;
 use std::ptr::NonNull;

@@ -17,29 +17,42 @@ fn append(log: &Log, text: &str, now: u64) -> u64 {
     appended.expect("the log is open").offset
 }
 
+/// A publisher that is held up between taking its place and filling it. It is pinned all the while.
+#[derive(Debug)]
+pub(crate) struct HeldUp {
+    segment: NonNull<Thin>,
+    index: usize,
+    guard: Guard,
+}
+
 impl Log {
-    /// A publisher that is held up before it fills its place.
-    pub(crate) fn reserve(&self) -> usize {
+    /// `None` if there is no room without another segment.
+    pub(crate) fn reserve(&self) -> Option<HeldUp> {
         let guard = epoch::pin();
-        self.with_tail(&guard, |tail| tail.reserve().expect("room in the tail"))
-    }
-
-    /// It goes on; its place is in the tail still.
-    pub(crate) fn fill_reserved(&self, index: usize, text: &str, epoch: u64) {
-        let guard = epoch::pin();
-        let mut frame = encode(Event::text(text), 1 << 20, true).expect("a valid event");
-        self.with_tail(&guard, |tail| {
-            frame.stamp(EventId::new(epoch, tail.first() + index as u64));
-            self.fill(tail, index, frame, 0);
-        });
-    }
-
-    fn with_tail<R>(&self, guard: &Guard, f: impl FnOnce(&Segment) -> R) -> R {
-        let Link::Segment(tail) = self.tail() else {
-            panic!("it has no events");
+        let Link::Segment(segment) = self.tail() else {
+            return None;
         };
         // SAFETY: read from `tail` under the guard.
-        f(unsafe { self.reach(tail, guard) })
+        let index = unsafe { self.reach(segment, &guard) }.reserve()?;
+        Some(HeldUp {
+            segment,
+            index,
+            guard,
+        })
+    }
+
+    /// It goes on. Its caller wakes who is parked.
+    pub(crate) fn fill_reserved(&self, held_up: HeldUp, text: &str, epoch: u64) {
+        let HeldUp {
+            segment,
+            index,
+            guard,
+        } = held_up;
+        let mut frame = encode(Event::text(text), 1 << 20, true).expect("a valid event");
+        // SAFETY: read from `tail` under the guard.
+        let segment = unsafe { self.reach(segment, &guard) };
+        frame.stamp(EventId::new(epoch, segment.first() + index as u64));
+        self.fill(segment, index, frame, 0);
     }
 }
 
@@ -96,13 +109,8 @@ fn an_evicted_hole_counts_as_missed_and_its_publisher_succeeds() {
     append(&log, "1", 0);
     append(&log, "2", 0);
     let guard = epoch::pin();
-    let Link::Segment(tail) = log.tail() else {
-        unreachable!("it has events");
-    };
-    // SAFETY: read from `tail` under the guard.
-    let tail = unsafe { log.reach(tail, &guard) };
-    let hole = tail.reserve().unwrap();
-    assert_eq!(tail.first() + hole as u64, 3);
+    let hole = log.reserve().unwrap();
+    assert_eq!(log.end(&guard), 4);
     assert_eq!(append(&log, "4", 0), 4);
 
     let mut reader = Reader::new(&log, &guard, &mut cursor);
@@ -126,7 +134,6 @@ fn an_evicted_hole_counts_as_missed_and_its_publisher_succeeds() {
     assert!(matches!(reader.step(), Step::Frame(frame) if frame.data() == "4"));
 
     let bytes = log.bytes();
-    let late = encode(Event::text("3"), 100, true).unwrap();
-    log.fill(tail, hole, late, 0);
+    log.fill_reserved(hole, "3", 7);
     assert_eq!(log.bytes(), bytes, "what is evicted is not counted");
 }

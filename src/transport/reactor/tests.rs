@@ -19,6 +19,7 @@ use super::inbox::{Inbox, Rouse, Signal};
 use super::shard::{Gone, Joiner, Limits, Shard};
 use super::socket::Socket;
 use crate::ending::Spot;
+use crate::log::tests::HeldUp;
 use crate::sync::{AtomicUsize, HostArc, Mutex, MutexGuard, Ordering};
 use crate::{EndHandle, EndReason, Envelope, Event, Hub, LagPolicy};
 
@@ -289,6 +290,8 @@ enum Op {
         topics: Vec<usize>,
         room: usize,
         wrapped: bool,
+        /// Publishers that take their places between the subscription and the join, and are held up.
+        held_up: bool,
     },
     End {
         who: usize,
@@ -306,6 +309,14 @@ enum Op {
         who: usize,
         bytes: usize,
     },
+    /// A publisher takes its place, and is held up.
+    HoldUp {
+        topic: usize,
+    },
+    /// One that was held up fills its place.
+    Fill {
+        which: usize,
+    },
     Turn,
     Tick,
 }
@@ -317,13 +328,15 @@ fn op() -> impl Strategy<Value = Op> {
     let room = prop_oneof![3 => 0_usize..200, 2 => Just(1_usize << 40)];
     prop_oneof![
         6 => (0..TOPICS, pad).prop_map(|(topic, pad)| Op::Publish { topic, pad }),
-        4 => (prop::collection::vec(0..TOPICS, 1..3), room, any::<bool>())
-            .prop_map(|(topics, room, wrapped)| Op::Join { topics, room, wrapped }),
+        4 => (prop::collection::vec(0..TOPICS, 1..3), room, any::<bool>(), prop::bool::weighted(0.1))
+            .prop_map(|(topics, room, wrapped, held_up)| Op::Join { topics, room, wrapped, held_up }),
         1 => (0_usize..400).prop_map(|who| Op::End { who }),
         1 => (0_usize..400).prop_map(|who| Op::Age { who }),
         1 => (0_usize..400).prop_map(|who| Op::Leave { who }),
         1 => (0_usize..400).prop_map(|who| Op::Break { who }),
         6 => ((0_usize..400), 1_usize..30_000).prop_map(|(who, bytes)| Op::Room { who, bytes }),
+        1 => (0..TOPICS).prop_map(|topic| Op::HoldUp { topic }),
+        1 => (0_usize..10).prop_map(|which| Op::Fill { which }),
         4 => Just(Op::Turn),
         1 => Just(Op::Tick),
     ]
@@ -378,30 +391,50 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
         let (epoch, _) = id.split_once('-').unwrap();
         epochs.insert(epoch.to_owned(), number.to_string());
     }
+    let mut held_ups = Vec::new();
+    let publish = |topic: usize, pad: usize, published: &mut [u64; TOPICS]| {
+        let text = format!("{topic}:{}:{}", published[topic], "x".repeat(pad));
+        let sent = topics[topic].publish(Event::text(&text)).unwrap();
+        assert_eq!(sent.subscribers(), topics[topic].subscribers());
+        // Without subscribers nothing is kept, so nothing is numbered.
+        published[topic] += u64::from(sent.subscribers() > 0);
+    };
+    let hold_up = |topic: usize, published: &mut [u64; TOPICS]| {
+        let core: &crate::topic::TopicCore = topics[topic].core();
+        if core.subscriber_count() == 0 {
+            return None;
+        }
+        let held_up = core.log.reserve()?;
+        let text = format!("{topic}:{}:", published[topic]);
+        published[topic] += 1;
+        Some((topic, text, held_up))
+    };
+    let fill = |(topic, text, held_up): (usize, String, HeldUp)| {
+        let core = topics[topic].core();
+        core.log.fill_reserved(held_up, &text, core.epoch);
+        core.subscribers.wake();
+    };
     // Enough members for walks that take several turns.
     let crowd = (0..crowd).map(|_| Op::Join {
         topics: vec![0],
         room: 1 << 40,
         wrapped: false,
+        held_up: false,
     });
     for op in crowd.chain(ops) {
         match op {
             Op::Publish { topic, pad } => {
-                let text = format!("{topic}:{}:{}", published[topic], "x".repeat(pad));
-                let sent = topics[topic].publish(Event::text(&text)).unwrap();
                 let there = clients.iter().filter(|client| {
                     !client.gone && client.reader.next.contains_key(&topic.to_string())
                 });
-                assert_eq!(sent.subscribers(), there.count());
-                // Without subscribers nothing is kept, so nothing is numbered.
-                if sent.subscribers() > 0 {
-                    published[topic] += 1;
-                }
+                assert_eq!(topics[topic].subscribers(), there.count());
+                publish(topic, pad, &mut published);
             }
             Op::Join {
                 mut topics,
                 room,
                 wrapped,
+                held_up,
             } => {
                 topics.sort_unstable();
                 topics.dedup();
@@ -426,12 +459,20 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
                     }
                     subscriptions.push(subscription);
                 }
-                let next = topics.iter().map(|&t| (t.to_string(), published[t]));
+                let next: HashMap<_, _> = topics
+                    .iter()
+                    .map(|&topic| (topic.to_string(), published[topic]))
+                    .collect();
+                for topic in topics.into_iter().filter(|_| held_up) {
+                    // They have to be there for a place to be free behind them: segments grow.
+                    (0..2).for_each(|_| publish(topic, 0, &mut published));
+                    held_ups.extend(hold_up(topic, &mut published));
+                }
                 clients.push(Client {
                     key: rig.join(&sim, subscriptions),
                     sim,
                     reader: Reader {
-                        next: next.collect(),
+                        next,
                         envelopes,
                         missed: 0,
                         told: false,
@@ -490,6 +531,14 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
                     rig.shard.writable(client.key);
                 }
             }
+            Op::HoldUp { topic } => {
+                held_ups.extend(hold_up(topic, &mut published));
+            }
+            Op::Fill { which } => {
+                if !held_ups.is_empty() {
+                    fill(held_ups.swap_remove(which % held_ups.len()));
+                }
+            }
             Op::Turn => rig.turn(),
             Op::Tick => {
                 now += 1;
@@ -502,6 +551,9 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
         client.sim.wire().room = usize::MAX;
         rig.shard.writable(client.key);
     }
+    // Whoever waits for a publisher keeps nobody busy.
+    rig.settle();
+    held_ups.drain(..).for_each(fill);
     rig.settle();
     note_gone(&mut rig, &mut clients);
     let mut missed = 0;
@@ -806,7 +858,7 @@ fn who_stands_before_a_hole_goes_on_when_it_is_filled() {
         for number in 0..5 {
             let _ = t.publish(Event::text(&number.to_string())).unwrap();
         }
-        let hole = t.core().log.reserve();
+        let hole = t.core().log.reserve().unwrap();
         let sims: Vec<_> = (0..connections)
             .map(|_| Sim::with_room(usize::MAX))
             .collect();
@@ -861,7 +913,7 @@ fn a_hole_that_is_filled_while_another_topic_has_more_is_not_forgotten() {
         let mut rig = Rig::new();
         let _ = t.publish(Event::text("first")).unwrap();
         let _ = t.publish(Event::text("second")).unwrap();
-        let hole = t.core().log.reserve();
+        let hole = t.core().log.reserve().unwrap();
         for _ in 0..6 {
             let _ = other.publish(Event::text(&large)).unwrap();
         }
@@ -896,7 +948,7 @@ fn a_hole_that_is_evicted_is_missed_by_those_before_it() {
     let mut rig = Rig::new();
     let _ = t.publish(Event::text("first")).unwrap();
     let _ = t.publish(Event::text("second")).unwrap();
-    let _ = t.core().log.reserve();
+    drop(t.core().log.reserve().unwrap());
     let sim = Sim::with_room(usize::MAX);
     rig.join(&sim, vec![hub.subscribe_from("t", start).unwrap()]);
     rig.settle();
@@ -923,7 +975,7 @@ fn who_stands_before_a_hole_of_a_closed_topic_gets_what_fills_it() {
     for _ in 0..5 {
         let _ = t.publish(Event::text("early")).unwrap();
     }
-    let hole = t.core().log.reserve();
+    let hole = t.core().log.reserve().unwrap();
     let sim = Sim::with_room(usize::MAX);
     rig.join(&sim, vec![hub.subscribe_from("t", start).unwrap()]);
     rig.settle();
