@@ -1,5 +1,7 @@
 //! A subscription that reads for connections of a reactor, which are counted one by one.
 
+use std::task::Waker;
+
 use super::{Kept, Subscription};
 use crate::ending::EndHandle;
 use crate::envelope::Envelope;
@@ -92,6 +94,12 @@ impl Subscription {
     /// From here on somebody else counts the subscriber out.
     pub(crate) fn hand_over_count(&mut self) {
         self.counted = false;
+    }
+
+    /// Parks one that has ended, for those it reads for: they may stand before a place that is not filled yet.
+    pub(crate) fn park_ended(&self, waker: &Waker) {
+        debug_assert!(self.is_ended(), "others look for more when they park");
+        self.topic.subscribers.arm(&self.seat, waker);
     }
 
     /// Whether those it reads for may need what it has read.

@@ -89,7 +89,8 @@ fn hole() {
     });
 }
 
-/// As a shard of the reactor does it: one subscription is parked, and another reader goes on when that one is woken.
+/// One subscription is parked, and another reader goes on when that one is woken: the last look of a connection of the reactor,
+/// after the park. That there is one is tested where it is done; how a shard hears of the wake is `inbox`.
 #[test]
 fn hole_below_the_parked() {
     check("hole_below_the_parked", None, || {

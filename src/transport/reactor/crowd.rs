@@ -301,7 +301,7 @@ impl<S> Crowd<S> {
         })
     }
 
-    /// Looks whether there is something to tell. If not, the subscription is parked and signals.
+    /// Looks whether there is something to tell. If not, the subscription is parked and signals, also if it has ended.
     pub(super) fn look(&mut self) -> Option<Readiness> {
         debug_assert!(self.batch.is_none(), "one walk at a time");
         let mut skimmed = false;
@@ -325,8 +325,11 @@ impl<S> Crowd<S> {
                     self.settle();
                 }
                 Readiness::Heartbeat => {}
-                // It would end again and again.
-                Readiness::Closed => return None,
+                // It would end again and again. A publisher that had its place before may still be held up.
+                Readiness::Closed => {
+                    self.feed.park_ended(&self.waker);
+                    return None;
+                }
             }
         }
     }
@@ -365,18 +368,27 @@ impl<S> Crowd<S> {
         self.ahead.push((key, offset));
     }
 
-    /// Who waited, and waits no more.
-    pub(super) fn reached(&mut self) -> Vec<Key> {
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.ahead.len()
+    }
+
+    /// Who waited, and waits no more. `is_listed`: whether a connection is still there, behind, and noted as waiting here.
+    pub(super) fn reached(&mut self, is_listed: impl Fn(Key) -> bool) -> Vec<Key> {
+        // Of one that has ended, nothing is to come to those who have caught up either.
+        let stands = self.feed.offset() + u64::from(self.feed.is_ended());
+        let mut reached = Vec::new();
+        self.ahead.retain(|&(key, offset)| {
+            let waits = offset > stands && is_listed(key);
+            if offset <= stands {
+                reached.push(key);
+            }
+            waits
+        });
         if self.ahead.is_empty() {
-            return Vec::new();
+            self.ahead = Vec::new();
         }
-        let stands = self.feed.offset();
-        let waited = std::mem::take(&mut self.ahead);
-        let (reached, ahead): (Vec<_>, _) = waited
-            .into_iter()
-            .partition(|&(_, offset)| offset <= stands);
-        self.ahead = ahead;
-        reached.into_iter().map(|(key, _)| key).collect()
+        reached
     }
 
     /// Begins a walk that ends the streams of all members.

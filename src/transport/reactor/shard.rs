@@ -169,6 +169,13 @@ impl<S: Socket> Shard<S> {
         self.connections.len()
     }
 
+    /// How often connections stand in the lists of those that wait for topics' subscriptions.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        let crowds = self.crowds.iter();
+        crowds.map(|(_, (_, crowd))| crowd.waiting()).sum()
+    }
+
     /// Whether there is work that waits for nothing.
     pub(super) fn is_busy(&self) -> bool {
         !self.queue.is_empty() || !self.resumes.is_empty() || !self.due.is_empty()
@@ -421,7 +428,10 @@ impl<S: Socket> Shard<S> {
             self.resume(key);
             match self.connection(key).map(|connection| &connection.state) {
                 None => {}
-                Some(State::Behind(behind)) if behind.progress < now => {
+                // One that can go on, or waits for a publisher, was not seen with a full socket.
+                Some(State::Behind(behind))
+                    if behind.progress < now && !behind.queued && !behind.waits =>
+                {
                     self.close(key, CloseReason::Stalled);
                 }
                 Some(_) => self.wheel.set(now + stall, Timer::Stall(key)),

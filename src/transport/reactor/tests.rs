@@ -21,7 +21,7 @@ use super::socket::Socket;
 use crate::ending::Spot;
 use crate::log::tests::HeldUp;
 use crate::sync::{AtomicUsize, HostArc, Mutex, MutexGuard, Ordering};
-use crate::{EndHandle, EndReason, Envelope, Event, Hub, LagPolicy};
+use crate::{EndHandle, EndReason, Envelope, Event, Hub, LagPolicy, Topic};
 
 /// The far end of a simulated socket.
 #[derive(Debug, Default)]
@@ -290,8 +290,9 @@ enum Op {
         topics: Vec<usize>,
         room: usize,
         wrapped: bool,
-        /// Publishers that take their places between the subscription and the join, and are held up.
-        held_up: bool,
+        /// Of ten: for 0, publishers take their places between the subscription and the join, and are held up; for less than 5,
+        /// in topics that nobody reads yet.
+        held_up: u32,
     },
     End {
         who: usize,
@@ -328,7 +329,7 @@ fn op() -> impl Strategy<Value = Op> {
     let room = prop_oneof![3 => 0_usize..200, 2 => Just(1_usize << 40)];
     prop_oneof![
         6 => (0..TOPICS, pad).prop_map(|(topic, pad)| Op::Publish { topic, pad }),
-        4 => (prop::collection::vec(0..TOPICS, 1..3), room, any::<bool>(), prop::bool::weighted(0.1))
+        4 => (prop::collection::vec(0..TOPICS, 1..3), room, any::<bool>(), 0..10_u32)
             .prop_map(|(topics, room, wrapped, held_up)| Op::Join { topics, room, wrapped, held_up }),
         1 => (0_usize..400).prop_map(|who| Op::End { who }),
         1 => (0_usize..400).prop_map(|who| Op::Age { who }),
@@ -383,10 +384,10 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
     let mut epochs = HashMap::new();
     let mut now = 0;
     // Handles keep the topics, and so their numbers.
-    let topics: Vec<_> = (0..TOPICS)
+    let hub_topics: Vec<_> = (0..TOPICS)
         .map(|topic| hub.topic(topic.to_string().as_str()).unwrap())
         .collect();
-    for (number, topic) in topics.iter().enumerate() {
+    for (number, topic) in hub_topics.iter().enumerate() {
         let id = topic.position().to_string();
         let (epoch, _) = id.split_once('-').unwrap();
         epochs.insert(epoch.to_owned(), number.to_string());
@@ -394,13 +395,13 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
     let mut held_ups = Vec::new();
     let publish = |topic: usize, pad: usize, published: &mut [u64; TOPICS]| {
         let text = format!("{topic}:{}:{}", published[topic], "x".repeat(pad));
-        let sent = topics[topic].publish(Event::text(&text)).unwrap();
-        assert_eq!(sent.subscribers(), topics[topic].subscribers());
+        let sent = hub_topics[topic].publish(Event::text(&text)).unwrap();
+        assert_eq!(sent.subscribers(), hub_topics[topic].subscribers());
         // Without subscribers nothing is kept, so nothing is numbered.
         published[topic] += u64::from(sent.subscribers() > 0);
     };
     let hold_up = |topic: usize, published: &mut [u64; TOPICS]| {
-        let core: &crate::topic::TopicCore = topics[topic].core();
+        let core: &crate::topic::TopicCore = hub_topics[topic].core();
         if core.subscriber_count() == 0 {
             return None;
         }
@@ -410,7 +411,7 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
         Some((topic, text, held_up))
     };
     let fill = |(topic, text, held_up): (usize, String, HeldUp)| {
-        let core = topics[topic].core();
+        let core = hub_topics[topic].core();
         core.log.fill_reserved(held_up, &text, core.epoch);
         core.subscribers.wake();
     };
@@ -419,7 +420,7 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
         topics: vec![0],
         room: 1 << 40,
         wrapped: false,
-        held_up: false,
+        held_up: 9,
     });
     for op in crowd.chain(ops) {
         match op {
@@ -427,7 +428,7 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
                 let there = clients.iter().filter(|client| {
                     !client.gone && client.reader.next.contains_key(&topic.to_string())
                 });
-                assert_eq!(topics[topic].subscribers(), there.count());
+                assert_eq!(hub_topics[topic].subscribers(), there.count());
                 publish(topic, pad, &mut published);
             }
             Op::Join {
@@ -442,6 +443,12 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
                 let mut envelopes = HashMap::new();
                 let (mut handles, mut drops) = (Vec::new(), Vec::new());
                 let mut subscriptions = Vec::new();
+                let is_first = |&topic: &usize| hub_topics[topic].subscribers() == 0;
+                let holds: Vec<_> = topics
+                    .iter()
+                    .copied()
+                    .filter(|topic| held_up == 0 || held_up < 5 && is_first(topic))
+                    .collect();
                 for topic in &topics {
                     let mut subscription = hub.subscribe(topic.to_string().as_str()).unwrap();
                     if wrapped {
@@ -463,7 +470,7 @@ fn run(ops: Vec<Op>, crowd: usize, hub: &Hub) -> u64 {
                     .iter()
                     .map(|&topic| (topic.to_string(), published[topic]))
                     .collect();
-                for topic in topics.into_iter().filter(|_| held_up) {
+                for topic in holds {
                     // They have to be there for a place to be free behind them: segments grow.
                     (0..2).for_each(|_| publish(topic, 0, &mut published));
                     held_ups.extend(hold_up(topic, &mut published));
@@ -845,6 +852,19 @@ fn a_closed_topic_ends_its_streams_and_spares_others() {
     assert_eq!((hub.subscribers(), other.subscribers()), (0, 0));
 }
 
+fn publish(topic: &Topic, times: usize, text: &str) {
+    for _ in 0..times {
+        let _ = topic.publish(Event::text(text)).unwrap();
+    }
+}
+
+/// The payloads that have come.
+fn texts(sim: &Sim) -> Vec<String> {
+    let text = String::from_utf8(sim.wire().received.clone()).unwrap();
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.map(str::to_owned).collect()
+}
+
 /// The shard's own subscription begins behind a publisher that is held up between taking its place and filling it. Who
 /// resumes from before that place comes to stand there: it gets what is there, keeps nobody busy, and goes on when it is filled.
 #[test]
@@ -869,11 +889,6 @@ fn who_stands_before_a_hole_goes_on_when_it_is_filled() {
             }
             rig.join(sim, subscriptions);
         }
-        let texts = |sim: &Sim| -> Vec<String> {
-            let text = String::from_utf8(sim.wire().received.clone()).unwrap();
-            let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
-            data.map(str::to_owned).collect()
-        };
         rig.settle();
         let mut expected: Vec<_> = (0..5).map(|number| number.to_string()).collect();
         assert!(sims.iter().all(|sim| texts(sim) == expected));
@@ -975,21 +990,209 @@ fn who_stands_before_a_hole_of_a_closed_topic_gets_what_fills_it() {
     for _ in 0..5 {
         let _ = t.publish(Event::text("early")).unwrap();
     }
-    let hole = t.core().log.reserve().unwrap();
+    let holes = [(); 2].map(|()| t.core().log.reserve().unwrap());
     let sim = Sim::with_room(usize::MAX);
     rig.join(&sim, vec![hub.subscribe_from("t", start).unwrap()]);
     rig.settle();
     hub.close();
-    for _ in 0..10 {
-        rig.turn();
+    for hole in holes {
+        // It keeps nobody busy.
+        rig.settle();
+        assert!(!sim.wire().closed);
+        t.core().log.fill_reserved(hole, "late", start.epoch());
+        t.core().subscribers.wake();
     }
-    assert!(!sim.wire().closed);
+    rig.settle();
+    assert!(sim.wire().closed);
+    assert_eq!(texts(&sim)[5..], ["late", "late"]);
+    assert_eq!(rig.shard.gone[0].reason, CloseReason::TopicClosed);
+}
+
+/// It meets the hole when it joins, before the subscription of the crowd has parked: nobody wakes that one.
+#[test]
+fn a_hole_that_is_filled_before_the_first_turn_is_not_forgotten() {
+    let hub = Hub::builder().history(true).build().unwrap();
+    let t = hub.topic("t").unwrap();
+    let mut rig = Rig::new();
+    publish(&t, 2, "early");
+    let start = t.position();
+    let hole = t.core().log.reserve().unwrap();
+    let sim = Sim::with_room(usize::MAX);
+    rig.join(&sim, vec![hub.subscribe_from("t", start).unwrap()]);
+    assert_eq!(rig.shard.waiting(), 1);
     t.core().log.fill_reserved(hole, "late", start.epoch());
     t.core().subscribers.wake();
     rig.settle();
-    assert!(sim.wire().closed);
-    assert!(sim.wire().received.ends_with(b"data: late\n\n"));
-    assert_eq!(rig.shard.gone[0].reason, CloseReason::TopicClosed);
+    assert_eq!(texts(&sim), ["late"]);
+    assert_eq!(rig.shard.waiting(), 0);
+}
+
+/// Each of two topics has a hole below the shard's subscription and one where it stands. One connection waits at the first
+/// of one topic and beyond the second of the other one, and another connection the other way round.
+#[test]
+fn connections_that_wait_crosswise_keep_nobody_busy() {
+    let hub = Hub::builder().history(true).build().unwrap();
+    let topics = ["a", "b"].map(|name| hub.topic(name).unwrap());
+    let starts = topics.each_ref().map(Topic::position);
+    let mut rig = Rig::new();
+    for topic in &topics {
+        publish(topic, 5, "early");
+    }
+    let hold_up = || topics.each_ref().map(|it| it.core().log.reserve().unwrap());
+    let live = || ["a", "b"].map(|name| hub.subscribe(name).unwrap());
+    let below = hold_up();
+    let first = Sim::with_room(usize::MAX);
+    rig.join(&first, live().into());
+    rig.settle();
+    let above = hold_up();
+    let crosswise = [0, 1].map(|at| {
+        let sim = Sim::with_room(usize::MAX);
+        let mut subscriptions = live();
+        subscriptions[at] = hub.subscribe_from(["a", "b"][at], starts[at]).unwrap();
+        rig.join(&sim, subscriptions.into());
+        sim
+    });
+    rig.settle();
+    // Each gets what the others need not wait for.
+    for sim in &crosswise {
+        assert_eq!(texts(sim), ["early"; 5]);
+    }
+    for (topic, hole) in [0, 1, 0, 1].into_iter().zip(below.into_iter().chain(above)) {
+        let core = topics[topic].core();
+        core.log.fill_reserved(hole, "late", starts[topic].epoch());
+        core.subscribers.wake();
+        rig.settle();
+    }
+    for sim in &crosswise {
+        assert_eq!(texts(sim)[5..], ["late"; 2]);
+    }
+    assert_eq!(texts(&first), ["late"; 2]);
+    for topic in &topics {
+        let _ = topic.publish(Event::text("new")).unwrap();
+    }
+    rig.settle();
+    for sim in crosswise.iter().chain([&first]) {
+        assert!(texts(sim).ends_with(&["new".into(), "new".into()]));
+    }
+    assert_eq!(rig.shard.waiting(), 0);
+}
+
+/// Who waits for the subscription of one topic also waits at those of its others: of that, nothing is kept.
+#[test]
+fn a_silent_topic_keeps_nothing_of_those_who_came_and_went() {
+    let hub = Hub::new();
+    let mut rig = Rig::new();
+    let stays = Sim::with_room(usize::MAX);
+    let both = || ["hot", "silent"].map(|name| hub.subscribe(name).unwrap());
+    rig.join(&stays, both().into());
+    rig.settle();
+    for _ in 0..100 {
+        let _ = hub.publish("hot", Event::text("x")).unwrap();
+        let key = rig.join(&Sim::with_room(usize::MAX), both().into());
+        assert!(rig.shard.waiting() <= 4, "those of one turn");
+        rig.settle();
+        rig.shard.close(key, CloseReason::PeerClosed);
+    }
+    assert!(rig.shard.waiting() <= 4, "{}", rig.shard.waiting());
+    assert_eq!(texts(&stays).len(), 100);
+}
+
+/// Who waits for a publisher does not stall, however long that takes. From then on it may.
+#[test]
+fn who_waits_for_a_publisher_does_not_stall() {
+    let hub = Hub::builder().history(true).build().unwrap();
+    let t = hub.topic("t").unwrap();
+    let start = t.position();
+    let mut rig = Rig::new();
+    publish(&t, 5, "early");
+    let hole = t.core().log.reserve().unwrap();
+    // Its socket is full: it has a timer.
+    let sim = Sim::with_room(HEAD.len());
+    let key = rig.join(&sim, vec![hub.subscribe_from("t", start).unwrap()]);
+    sim.wire().room = usize::MAX;
+    rig.shard.writable(key);
+    rig.settle();
+    assert_eq!(texts(&sim).len(), 5);
+    let filled = 3 * STALL - 1;
+    for now in 1..=filled {
+        rig.shard.tick(now);
+        rig.settle();
+    }
+    sim.wire().room = 0;
+    t.core().log.fill_reserved(hole, "late", start.epoch());
+    t.core().subscribers.wake();
+    rig.settle();
+    for now in filled + 1..=filled + STALL {
+        rig.shard.tick(now);
+        rig.settle();
+        assert_eq!(sim.wire().closed, now == filled + STALL, "at {now}");
+    }
+    assert_eq!(rig.shard.gone[0].reason, CloseReason::Stalled);
+}
+
+/// The last look before a connection is closed for stalling finds a hole in one of its topics: its socket was not tried.
+#[test]
+fn who_comes_to_a_hole_in_the_last_look_is_not_closed() {
+    let hub = Hub::builder().history(true).build().unwrap();
+    let topics = ["a", "b"].map(|name| hub.topic(name).unwrap());
+    let mut rig = Rig::new();
+    publish(&topics[1], 2, "early");
+    let starts = topics.each_ref().map(Topic::position);
+    let subscribe = || [0, 1].map(|at| hub.subscribe_from(["a", "b"][at], starts[at]).unwrap());
+    let _ = topics[0].publish(Event::text("first")).unwrap();
+    let probe = Sim::with_room(usize::MAX);
+    rig.join(&probe, subscribe().into());
+    rig.settle();
+    let gone = rig.keys[0].1;
+    rig.shard.close(gone, CloseReason::PeerClosed);
+    let _ = topics[0].publish(Event::text("second")).unwrap();
+    let hole = topics[1].core().log.reserve().unwrap();
+    // The head and the first event: then it is full, and nothing of the second one is left over.
+    let sim = Sim::with_room(probe.wire().received.len());
+    rig.join(&sim, subscribe().into());
+    rig.settle();
+    assert_eq!(texts(&sim), ["first"]);
+    // Of which the poll tells nothing.
+    sim.wire().room = usize::MAX;
+    rig.shard.tick(STALL);
+    rig.settle();
+    assert!(!sim.wire().closed);
+    assert_eq!(texts(&sim), ["first", "second"]);
+    let core = topics[1].core();
+    core.log.fill_reserved(hole, "late", starts[1].epoch());
+    core.subscribers.wake();
+    rig.settle();
+    assert_eq!(texts(&sim), ["first", "second", "late"]);
+}
+
+/// What a connection waits for leaves the log by its age, and nobody publishes any more.
+#[test]
+fn a_hole_that_the_clock_evicts_is_missed() {
+    let hub = Hub::builder()
+        .history(true)
+        .idle_after(Duration::from_millis(40))
+        .retain_age(Duration::from_millis(50))
+        .build()
+        .unwrap();
+    let t = hub.topic("t").unwrap();
+    let start = t.position();
+    let mut rig = Rig::new();
+    publish(&t, 2, "early");
+    drop(t.core().log.reserve().unwrap());
+    let sim = Sim::with_room(usize::MAX);
+    rig.join(&sim, vec![hub.subscribe_from("t", start).unwrap()]);
+    rig.settle();
+    publish(&t, 100, "more");
+    let begin = std::time::Instant::now();
+    let is_told = || {
+        let wire = sim.wire();
+        wire.received.windows(10).any(|it| it == b"event: lag")
+    };
+    while !is_told() {
+        rig.settle();
+        assert!(begin.elapsed() < Duration::from_secs(10), "it was not told");
+        std::hint::spin_loop();
+    }
 }
 
 /// A walk is bounded: a topic with many members does not keep another one waiting.

@@ -300,11 +300,13 @@ impl<S: Socket> Shard<S> {
                 continue;
             }
             let (own, feed) = (stream.position.offset(), crowd.feed.offset());
-            if own > feed || own == feed && leaving {
+            // Also where it has caught up: the others may be held up for long.
+            let next = if leaving { stream.goal } else { own + 1 };
+            if stream.wait_for(if own == feed { next } else { own }, key, crowd) {
+                // Once: two that wait crosswise would have each other's topics served for ever. And each time, for that
+                // turn strikes those off the list who wait no more.
                 served.push(stream.topic);
             }
-            let next = if leaving { stream.goal } else { own + 1 };
-            stream.wait_for(if own == feed { next } else { own }, key, crowd);
         }
         for topic in served {
             self.enqueue(topic);
@@ -477,22 +479,22 @@ impl Next<'_> {
 }
 
 impl Stream {
-    /// Nothing can be read of what the crowd's subscription has passed: that one began behind a publisher that has not filled its
-    /// place yet. Whoever fills it wakes the subscription, which is parked, or has its turn still to come.
+    /// Nothing can be read of what the crowd's subscription has passed: mostly, that one began behind a publisher that has not
+    /// filled its place yet. Whoever fills or evicts it wakes the subscription, which is parked, or has its turn still to come.
     fn meet_hole<S>(&mut self, key: Key, crowd: &mut Crowd<S>) {
-        // Nobody wakes one that has ended: then this looks again and again, for as long as a publisher needs to store a pointer.
-        if !crowd.feed.is_ended() {
-            self.hole = true;
-            // At once: what is filled while the connection is busy with other topics must not be missed.
-            self.wait_for(self.position.offset(), key, crowd);
-        }
+        self.hole = true;
+        // At once: what is filled while the connection is busy with other topics must not be missed.
+        self.wait_for(self.position.offset(), key, crowd);
     }
 
-    /// Has the connection go on when the crowd's subscription has had its turn and stands at `offset`.
-    fn wait_for<S>(&mut self, offset: u64, key: Key, crowd: &mut Crowd<S>) {
-        if !std::mem::replace(&mut self.listed, true) {
+    /// Has the connection go on when the crowd's subscription has had its turn and stands at `offset`. Whether it did not wait
+    /// there already.
+    fn wait_for<S>(&mut self, offset: u64, key: Key, crowd: &mut Crowd<S>) -> bool {
+        let is_new = !std::mem::replace(&mut self.listed, true);
+        if is_new {
             crowd.wait_for(key, offset);
         }
+        is_new
     }
 
     /// Whether one that leaves has got what there was when it was asked to.

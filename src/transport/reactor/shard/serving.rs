@@ -3,7 +3,7 @@
 use super::super::CloseReason;
 use super::super::batch::End;
 use super::super::connection::{Connection, Key, State};
-use super::super::crowd::{Budget, Crowd, Sent, Stop, send_view};
+use super::super::crowd::{Budget, Sent, Stop, send_view};
 use super::super::socket::Socket;
 use super::super::view::View;
 use super::{Shard, Timer, index_of};
@@ -117,8 +117,7 @@ impl<S: Socket> Shard<S> {
             }
         }
         let now = self.now;
-        let reached = self.crowd(topic).map(Crowd::reached);
-        for key in reached.into_iter().flatten() {
+        for key in self.reached(topic) {
             if let Some(connection) = self.connection(key)
                 && let State::Behind(behind) = &mut connection.state
             {
@@ -131,6 +130,24 @@ impl<S: Socket> Shard<S> {
             }
         }
         self.see_off(topic);
+    }
+
+    /// Who waited for a topic's subscription, and waits no more.
+    fn reached(&mut self, topic: u32) -> Vec<Key> {
+        let Self {
+            connections,
+            crowds,
+            ..
+        } = self;
+        let Some((_, crowd)) = crowds.get_mut(topic as usize) else {
+            return Vec::new();
+        };
+        crowd.reached(|key| {
+            let connection = connections.get(key.index as usize);
+            let connection = connection.filter(|at| at.generation == key.generation);
+            matches!(connection.map(|at| &at.state), Some(State::Behind(behind))
+                if behind.streams.iter().any(|stream| stream.topic == topic && stream.listed))
+        })
     }
 
     /// Goes on with a topic's walk. Whether it is done.
